@@ -1,0 +1,127 @@
+package telemetry
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics are all collectors of the module. The first three names are fixed by
+// the product requirements and therefore lack the usual suffixes.
+type Metrics struct {
+	CacheHits      *prometheus.CounterVec // redis_cache_hits{cache}
+	LockContention prometheus.Counter     // redis_lock_contention_total
+	PubSubMsgs     *prometheus.CounterVec // redis_pubsub_msgs_total{direction}
+
+	CacheMisses *prometheus.CounterVec   // redis_cache_misses{cache}
+	OpDuration  *prometheus.HistogramVec // redis_operation_duration_seconds{op,outcome}
+
+	LockAcquire *prometheus.CounterVec // redis_lock_acquire_total{outcome}
+	LockWait    prometheus.Histogram   // redis_lock_wait_seconds
+	LockHold    prometheus.Histogram   // redis_lock_hold_seconds
+	LockLost    *prometheus.CounterVec // redis_lock_lost_total{reason}
+
+	PubSubLatency prometheus.Histogram   // redis_pubsub_latency_seconds
+	PublishBuffer prometheus.Gauge       // redis_publish_buffer_events
+	PublishDrops  prometheus.Counter     // redis_publish_dropped_total
+	PublishErrors *prometheus.CounterVec // redis_publish_errors_total{class}
+
+	Outages *prometheus.CounterVec // redis_unavailable_activities_total{step}
+}
+
+// Label values of Metrics.PubSubMsgs.
+const (
+	Published = "published"
+	Received  = "received"
+)
+
+// Label values of Metrics.CacheHits and CacheMisses.
+const (
+	CacheNear  = "near"  // the in-process cache of a worker
+	CacheRedis = "redis" // Redis itself, in front of the source of truth
+)
+
+// fast covers what Redis and the near cache take: 50 us to 5 s.
+var fast = []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .2, .5, 1, 2.5, 5}
+
+// slow covers lock waits and holds: 1 ms to 10 min.
+var slow = []float64{.001, .005, .025, .1, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600}
+
+func newMetrics(reg prometheus.Registerer) (*Metrics, error) {
+	r := &registrar{reg: reg}
+	m := &Metrics{
+		CacheHits:      r.counterVec("redis_cache_hits", "Config reads answered, by the cache that answered.", "cache"),
+		LockContention: r.counter("redis_lock_contention_total", "Lock acquisitions that found the lock held by another."),
+		PubSubMsgs:     r.counterVec("redis_pubsub_msgs_total", "Events published to and received from Redis pub/sub.", "direction"),
+
+		CacheMisses: r.counterVec("redis_cache_misses", "Config reads that the named cache could not answer.", "cache"),
+		OpDuration:  r.histogramVec("redis_operation_duration_seconds", "Duration of Redis commands and pipelines.", fast, "op", "outcome"),
+
+		LockAcquire: r.counterVec("redis_lock_acquire_total", "Lock acquisitions, by outcome.", "outcome"),
+		LockWait:    r.histogram("redis_lock_wait_seconds", "Time from asking for a lock to its grant.", slow),
+		LockHold:    r.histogram("redis_lock_hold_seconds", "Time from the grant of a lock to its release or loss.", slow),
+		LockLost:    r.counterVec("redis_lock_lost_total", "Leases that ended before their release, by reason.", "reason"),
+
+		PubSubLatency: r.histogram("redis_pubsub_latency_seconds", "Time from an event's creation to its reception by a subscriber.", fast),
+		PublishBuffer: r.gauge("redis_publish_buffer_events", "Events waiting in the background publisher."),
+		PublishDrops:  r.counter("redis_publish_dropped_total", "Events dropped because the publisher's buffer was full."),
+		PublishErrors: r.counterVec("redis_publish_errors_total", "Failed attempts to publish, by class of error.", "class"),
+
+		Outages: r.counterVec("redis_unavailable_activities_total", "Activity attempts given back because Redis was unavailable, by step.", "step"),
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	for _, direction := range []string{Published, Received} {
+		m.PubSubMsgs.WithLabelValues(direction)
+	}
+	for _, cache := range []string{CacheNear, CacheRedis} {
+		m.CacheHits.WithLabelValues(cache)
+		m.CacheMisses.WithLabelValues(cache)
+	}
+	return m, nil
+}
+
+// registrar registers collectors, reuses those that are there already and keeps
+// the first error.
+type registrar struct {
+	reg prometheus.Registerer
+	err error
+}
+
+func register[C prometheus.Collector](r *registrar, c C) C {
+	err := r.reg.Register(c)
+	if err == nil {
+		return c
+	}
+	var known prometheus.AlreadyRegisteredError
+	if errors.As(err, &known) {
+		if existing, ok := known.ExistingCollector.(C); ok {
+			return existing
+		}
+	}
+	if r.err == nil {
+		r.err = err
+	}
+	return c
+}
+
+func (r *registrar) counter(name, help string) prometheus.Counter {
+	return register(r, prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help}))
+}
+
+func (r *registrar) counterVec(name, help string, labels ...string) *prometheus.CounterVec {
+	return register(r, prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels))
+}
+
+func (r *registrar) gauge(name, help string) prometheus.Gauge {
+	return register(r, prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help}))
+}
+
+func (r *registrar) histogram(name, help string, buckets []float64) prometheus.Histogram {
+	return register(r, prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}))
+}
+
+func (r *registrar) histogramVec(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	return register(r, prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels))
+}
