@@ -1,0 +1,122 @@
+package activities
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"go.opentelemetry.io/otel/propagation"
+	"go.temporal.io/sdk/activity"
+
+	"github.com/compozy/temporal-redis/locking"
+	"github.com/compozy/temporal-redis/notifier"
+	"github.com/compozy/temporal-redis/redisstate"
+)
+
+// Errors of the helpers. They are mistakes of the program, not of Redis.
+var (
+	// ErrNoPlugin says that the context does not come from an activity of a
+	// worker with the plugin.
+	ErrNoPlugin = errors.New("no Redis plugin in this context; call it with an activity's context, and put worker.NewPlugin on the worker or its client")
+	// ErrNoConfig says that the activity was scheduled without a config.
+	ErrNoConfig = errors.New("the activity was scheduled without a config; use interceptors.WithConfig in the workflow")
+	// ErrNoLease says that the activity holds no lease.
+	ErrNoLease = errors.New("the activity holds no lease; give its type the policy interceptors.Critical")
+)
+
+// Config returns the config of the running activity, decoded into T. It is
+// decoded once per content and type and shared between activities: treat it as
+// read-only. No round trip is made. Errors: ErrNoConfig, or an error wrapping
+// redisstate.ErrCorrupt when the content is not a T.
+func Config[T any](ctx context.Context) (*T, error) {
+	config, ok := redisstate.FromContext(ctx)
+	if !ok {
+		return nil, fmt.Errorf("activities: config: %w", ErrNoConfig)
+	}
+	return redisstate.Decode[T](config)
+}
+
+// Ref returns the ref of the running activity's config. Errors: ErrNoConfig.
+func Ref(ctx context.Context) (redisstate.Ref, error) {
+	config, ok := redisstate.FromContext(ctx)
+	if !ok {
+		return redisstate.Ref{}, fmt.Errorf("activities: ref: %w", ErrNoConfig)
+	}
+	return config.Ref, nil
+}
+
+// Store returns the worker's config store. Errors: ErrNoPlugin.
+func Store(ctx context.Context) (redisstate.ConfigStore, error) {
+	store, ok := redisstate.StoreFromContext(ctx)
+	if !ok {
+		return nil, fmt.Errorf("activities: store: %w", ErrNoPlugin)
+	}
+	return store, nil
+}
+
+// SaveConfigs saves configs that arise at run time, all in one pipeline, and
+// returns their refs in the order of the entries. Entries without a Workflow
+// belong to the activity's own workflow. Saving the same content again, as a
+// retried activity does, gives the same refs. Errors: ErrNoPlugin and those of
+// redisstate.ConfigStore.Set, to be returned from the activity as they are.
+func SaveConfigs(ctx context.Context, entries ...redisstate.Entry) ([]redisstate.Ref, error) {
+	store, err := Store(ctx)
+	if err != nil {
+		return nil, err
+	}
+	own := make([]redisstate.Entry, len(entries))
+	copy(own, entries)
+	if activity.IsActivity(ctx) {
+		workflowID := activity.GetInfo(ctx).WorkflowExecution.ID
+		for i := range own {
+			if own[i].Workflow == "" {
+				own[i].Workflow = workflowID
+			}
+		}
+	}
+	return store.Set(ctx, own...)
+}
+
+// Fence returns the fence of the lease that the running critical activity
+// holds: write it beside every change made outside of Redis, and refuse a
+// change whose fence is lower than the stored one. Errors: ErrNoLease.
+func Fence(ctx context.Context) (uint64, error) {
+	lease, ok := locking.FromContext(ctx)
+	if !ok {
+		return 0, fmt.Errorf("activities: fence: %w", ErrNoLease)
+	}
+	return lease.Fence(), nil
+}
+
+// Progress publishes data (encoded as JSON; its size is bounded by the
+// notifier) as a progress event of the running activity. It never blocks and
+// does not fail for Redis' sake. Errors: ErrNoPlugin, notifier.ErrInvalidEvent,
+// and those of encoding/json.
+func Progress(ctx context.Context, data any) error {
+	publisher, ok := notifier.FromContext(ctx)
+	if !ok || !activity.IsActivity(ctx) {
+		return fmt.Errorf("activities: progress: %w", ErrNoPlugin)
+	}
+	body, err := json.Marshal(data)
+	if err != nil {
+		return fmt.Errorf("activities: progress: encode data: %w", err)
+	}
+	call, _ := notifier.CallFromContext(ctx)
+	info := activity.GetInfo(ctx)
+	carrier := propagation.MapCarrier{}
+	propagation.TraceContext{}.Inject(ctx, carrier)
+	return publisher.Publish(notifier.Event{
+		Kind:         notifier.KindProgress,
+		WorkflowID:   call.WorkflowID,
+		RunID:        info.WorkflowExecution.RunID,
+		TaskID:       call.TaskID,
+		Call:         call.Call,
+		ActivityID:   info.ActivityID,
+		ActivityType: info.ActivityType.Name,
+		Attempt:      info.Attempt,
+		Status:       notifier.StatusRunning,
+		Traceparent:  carrier["traceparent"],
+		Data:         body,
+	})
+}

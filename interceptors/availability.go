@@ -1,0 +1,112 @@
+package interceptors
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/compozy/temporal-redis/locking"
+	"github.com/compozy/temporal-redis/redisstate"
+)
+
+// Types of the ApplicationErrors that this package returns to Temporal. They
+// are part of the public contract: retry policies may name them.
+const (
+	// RedisUnavailable: Redis could not serve the attempt for a reason that
+	// passes. Retryable, benign, with a next-retry delay.
+	RedisUnavailable = "RedisUnavailable"
+	// RedisDenied: wrong password, missing ACL permission or TLS trust, after a
+	// good start of the worker. Retryable, since an operator is changing
+	// something.
+	RedisDenied = "RedisDenied"
+	// LockContended: the lease was held by another past the bound of waiting.
+	// Retryable, benign, with a next-retry delay.
+	LockContended = "LockContended"
+	// LeaseLost: the lease ended while the activity ran; its result is not
+	// used. Retryable.
+	LeaseLost = "LeaseLost"
+	// ConfigNotFound: the config that the ref names is not in Redis. Retryable,
+	// since another worker or the host can bring it back.
+	ConfigNotFound = "ConfigNotFound"
+	// ConfigUnusable: the config, its ref or the header cannot be used as it
+	// is. Not retryable.
+	ConfigUnusable = "ConfigUnusable"
+	// PolicyInvalid: the policy asks for something that this kind of activity
+	// cannot have. Not retryable.
+	PolicyInvalid = "PolicyInvalid"
+	// WorkerNotRunning: an activity arrived outside of the worker's life.
+	// Retryable.
+	WorkerNotRunning = "WorkerNotRunning"
+)
+
+// availability is the outermost step: it turns errors that mean "Redis is away"
+// into retryable ApplicationErrors. They are returned bare, because a wrapped
+// ApplicationError loses its type, delay and category on the way to Temporal.
+func (w *workerInterceptor) availability(ctx context.Context, c *call, next handler) (any, error) {
+	result, err := next(ctx)
+	if err == nil || c.policy.Pause == Off || errors.Is(err, activity.ErrResultPending) {
+		return result, err
+	}
+	var known *temporal.ApplicationError
+	if errors.As(err, &known) {
+		return nil, err // a step or the user decided already
+	}
+	switch {
+	case errors.Is(err, redisstate.ErrUnavailable), errors.Is(err, redisstate.ErrClosed):
+		return nil, w.retryLater(c.info, "Redis is unavailable; the activity will be tried again", RedisUnavailable, err)
+	case errors.Is(err, redisstate.ErrDenied):
+		return nil, w.retryLater(c.info, "Redis refused access; check username, password, ACL rules and TLS settings", RedisDenied, err)
+	case errors.Is(err, locking.ErrNotAcquired):
+		return nil, w.retryLater(c.info, "the lock is held by another activity of the workflow", LockContended, err)
+	}
+	return nil, err
+}
+
+// retryLater asks Temporal for another attempt after a jittered delay.
+func (w *workerInterceptor) retryLater(info activity.Info, msg, errType string, cause error) error {
+	return temporal.NewApplicationErrorWithOptions(msg, errType, temporal.ApplicationErrorOptions{
+		Cause:          cause,
+		NextRetryDelay: w.retryDelay(info),
+		Category:       temporal.ApplicationErrorCategoryBenign,
+	})
+}
+
+// retryDelay grows with the attempts up to 5 times the option, is spread so
+// that the activities of an outage do not come back at once, and stays under
+// half of what is left of schedule-to-close: a delay past it would fail the
+// activity at once.
+func (w *workerInterceptor) retryDelay(info activity.Info) time.Duration {
+	factor := min(max(info.Attempt, 1), 5)
+	delay := time.Duration(float64(w.options.RetryDelay) * float64(factor) * (0.5 + w.options.jitter()))
+	if info.ScheduleToCloseTimeout > 0 && !info.ScheduledTime.IsZero() {
+		left := time.Until(info.ScheduledTime.Add(info.ScheduleToCloseTimeout))
+		if left > 0 {
+			delay = min(delay, left/2)
+		}
+	}
+	return max(delay, time.Millisecond) // 0 would mean "unset"
+}
+
+func unusable(err error) error {
+	return temporal.NewNonRetryableApplicationError(err.Error(), ConfigUnusable, err)
+}
+
+func invalidPolicy(err error) error {
+	return temporal.NewNonRetryableApplicationError(err.Error(), PolicyInvalid, err)
+}
+
+func notRunning(err error) error {
+	return temporal.NewApplicationErrorWithOptions("the worker's Redis plugin is not running", WorkerNotRunning,
+		temporal.ApplicationErrorOptions{Cause: err, NextRetryDelay: time.Second})
+}
+
+// isOutage tells whether err means that Redis is away.
+func isOutage(err error) bool {
+	return errors.Is(err, redisstate.ErrUnavailable) || errors.Is(err, redisstate.ErrDenied) || errors.Is(err, redisstate.ErrClosed)
+}
+
+// isContention tells whether err means that another holds the lock.
+func isContention(err error) bool { return errors.Is(err, locking.ErrNotAcquired) }

@@ -1,0 +1,25 @@
+// Package interceptors is what happens around every workflow and activity of a
+// worker that has the plugin.
+//
+// An activity passes through a short chain of steps, each in a file of its own,
+// from outside in:
+//
+//	availability  errors of Redis become retryable, bare ApplicationErrors
+//	status        the attempt's transitions are published
+//	config        the config named by the header's ref is read and put in the context
+//	lock          a critical activity gets its workflow's lease, and a context that dies with it
+//	user          the activity's own code
+//
+// Which steps an activity type gets is data, a Policy per type, which workflow
+// code can override per call with WithPolicy. An activity that uses nothing of
+// ours runs as if the plugin were not there.
+//
+// Promises: workflow code does no I/O and adds no command and no event to
+// history, so a history recorded without the plugin replays with it and the
+// other way round (headers are the only difference); publishing never blocks
+// and never fails a workflow or an activity; an error that means "Redis is away"
+// reaches Temporal as a retryable ApplicationError of type RedisUnavailable.
+//
+// Not for: business retries, or for keeping two workflows apart (the lease is
+// per workflow; take one of locking's own for anything wider).
+package interceptors

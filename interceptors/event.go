@@ -1,0 +1,50 @@
+package interceptors
+
+import (
+	"context"
+	"strings"
+	"unicode/utf8"
+
+	"go.opentelemetry.io/otel/propagation"
+
+	"github.com/compozy/temporal-redis/notifier"
+)
+
+// maxReasonBytes bounds the reason in an event; the whole error is in
+// Temporal's history.
+const maxReasonBytes = 512
+
+// publish hands ev to the background publisher. It cannot fail the caller: an
+// event that is not valid is logged and left out.
+func publish(ctx context.Context, o *Options, p notifier.Publisher, ev notifier.Event) {
+	if p == nil {
+		return
+	}
+	if err := p.Publish(ev); err != nil {
+		o.Logger.WarnContext(ctx, "event not published", "op", "publish", "family", "events",
+			"kind", string(ev.Kind), "error", err)
+	}
+}
+
+// traceparent is the W3C trace context of ctx, "" when there is none.
+func traceparent(ctx context.Context) string {
+	carrier := propagation.MapCarrier{}
+	propagator.Inject(ctx, carrier)
+	return carrier["traceparent"]
+}
+
+// reasonOf is the start of an error's text, on one line.
+func reasonOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	text := strings.Join(strings.Fields(err.Error()), " ")
+	if len(text) <= maxReasonBytes {
+		return text
+	}
+	text = text[:maxReasonBytes]
+	for !utf8.ValidString(text) {
+		text = text[:len(text)-1]
+	}
+	return text
+}

@@ -1,0 +1,110 @@
+package interceptors
+
+import (
+	"context"
+	"fmt"
+
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/compozy/temporal-redis/redisstate"
+)
+
+// headerKey is the one header field of ours. It travels outside the user's
+// data converter, so it carries references and settings, never content.
+const headerKey = "temporal-redis"
+
+// envelope is what the workflow side tells the activity side about one call.
+type envelope struct {
+	Ref    *redisstate.Ref `json:"ref,omitempty"`
+	Task   string          `json:"task,omitempty"`
+	Call   int64           `json:"call,omitempty"` // rising number of the call within its run
+	Policy Policy          `json:"policy,omitzero"`
+}
+
+type workflowKey int
+
+const (
+	refKey workflowKey = iota
+	taskKey
+	policyKey
+)
+
+// WithConfig makes the activities scheduled with the returned context read the
+// config that ref names before they start; activities.Config gives it to them.
+// Only the ref enters history.
+func WithConfig(ctx workflow.Context, ref redisstate.Ref) workflow.Context {
+	return workflow.WithValue(ctx, refKey, ref)
+}
+
+// WithTask names the task that the activities scheduled with the returned
+// context work for; events carry the name. Defaults to the activity type.
+func WithTask(ctx workflow.Context, taskID string) workflow.Context {
+	return workflow.WithValue(ctx, taskKey, taskID)
+}
+
+// WithPolicy overrides the policy of the activities scheduled with the returned
+// context. Fields left at Default keep the worker's policy.
+func WithPolicy(ctx workflow.Context, p Policy) workflow.Context {
+	return workflow.WithValue(ctx, policyKey, p)
+}
+
+func envelopeOf(ctx workflow.Context) envelope {
+	var e envelope
+	if ref, ok := ctx.Value(refKey).(redisstate.Ref); ok {
+		e.Ref = &ref
+	}
+	e.Task, _ = ctx.Value(taskKey).(string)
+	e.Policy, _ = ctx.Value(policyKey).(Policy)
+	return e
+}
+
+// setHeader puts e in the header of the call being scheduled.
+func setHeader(ctx workflow.Context, e envelope) error {
+	payload, err := encodeEnvelope(e)
+	if err != nil {
+		return err
+	}
+	if header := interceptor.WorkflowHeader(ctx); header != nil {
+		header[headerKey] = payload
+	}
+	return nil
+}
+
+func encodeEnvelope(e envelope) (*commonpb.Payload, error) {
+	payload, err := converter.GetDefaultDataConverter().ToPayload(e)
+	if err != nil {
+		return nil, fmt.Errorf("interceptors: encode the header: %w", err)
+	}
+	return payload, nil
+}
+
+// readHeader finds the envelope of the running activity; found is false when
+// the activity was scheduled without the plugin.
+func readHeader(ctx context.Context) (e envelope, found bool, err error) {
+	payload, ok := interceptor.Header(ctx)[headerKey]
+	if !ok {
+		return envelope{}, false, nil
+	}
+	if err := converter.GetDefaultDataConverter().FromPayload(payload, &e); err != nil {
+		return envelope{}, false, fmt.Errorf("interceptors: the header %q is not readable: %w", headerKey, err)
+	}
+	return e, true, nil
+}
+
+// Header returns the header with which an activity started outside a workflow,
+// a test environment's for example, finds its config, task name and policy. A
+// zero ref means no config.
+func Header(ref redisstate.Ref, taskID string, p Policy) (*commonpb.Header, error) {
+	e := envelope{Task: taskID, Policy: p}
+	if ref != (redisstate.Ref{}) {
+		e.Ref = &ref
+	}
+	payload, err := encodeEnvelope(e)
+	if err != nil {
+		return nil, err
+	}
+	return &commonpb.Header{Fields: map[string]*commonpb.Payload{headerKey: payload}}, nil
+}

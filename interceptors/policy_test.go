@@ -1,0 +1,131 @@
+package interceptors
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+)
+
+func TestPolicy(t *testing.T) {
+	t.Parallel()
+	w := policiesOf(t, Policy{Status: Off}, map[string]Policy{"charge": Critical, "quiet": {Status: Off}, "loud": {Status: On}})
+	cases := map[string]struct {
+		activity string
+		call     Policy
+		want     Policy
+	}{
+		"an unknown type gets the default policy over the built-in one": {
+			activity: "other", want: Policy{Lock: Off, Status: Off, Pause: On},
+		},
+		"a type's policy is over the default": {
+			activity: "loud", want: Policy{Lock: Off, Status: On, Pause: On},
+		},
+		"critical takes the lock and keeps the rest": {
+			activity: "charge", want: Policy{Lock: On, Status: Off, Pause: On},
+		},
+		"a call's policy is over all": {
+			activity: "charge", call: Policy{Lock: Off, Config: On, Pause: Off},
+			want: Policy{Config: On, Lock: Off, Status: Off, Pause: Off},
+		},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := w.of(c.activity, c.call); got != c.want {
+				t.Errorf("policy is %+v, want %+v", got, c.want)
+			}
+		})
+	}
+}
+
+func policiesOf(t *testing.T, fallback Policy, byType map[string]Policy) policies {
+	t.Helper()
+	p, err := newPolicies(fallback, byType)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestOptionsNameEveryMistake(t *testing.T) {
+	t.Parallel()
+	err := Options{
+		RetryDelay:    time.Millisecond,
+		DefaultPolicy: Policy{Lock: 7},
+		Policies:      map[string]Policy{"": {}, "charge": {Status: 9}},
+	}.Validate()
+	if !errors.Is(err, ErrInvalidOptions) {
+		t.Fatalf("Validate gave %v, want ErrInvalidOptions", err)
+	}
+	for _, part := range []string{"RetryDelay", "policy of the default: Lock", "empty activity type", `activity type "charge": Status`} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("the error does not name %q: %v", part, err)
+		}
+	}
+	if err := (Options{}).Validate(); err != nil {
+		t.Errorf("the zero value is refused: %v", err)
+	}
+}
+
+func TestRetryDelay(t *testing.T) {
+	t.Parallel()
+	w := func(jitter float64) *workerInterceptor {
+		return &workerInterceptor{options: Options{RetryDelay: time.Second, jitter: func() float64 { return jitter }}}
+	}
+	cases := map[string]struct {
+		jitter   float64
+		info     activity.Info
+		min, max time.Duration
+	}{
+		"the first attempt waits half to one and a half times the option": {0, activity.Info{Attempt: 1}, 500 * time.Millisecond, 500 * time.Millisecond},
+		"the upper end of the jitter":                                     {1, activity.Info{Attempt: 1}, 1500 * time.Millisecond, 1500 * time.Millisecond},
+		"it grows with the attempts to five times":                        {0.5, activity.Info{Attempt: 100}, 5 * time.Second, 5 * time.Second},
+		"it stays under half of what is left of schedule-to-close": {
+			0.5, activity.Info{Attempt: 5, ScheduledTime: time.Now(), ScheduleToCloseTimeout: 2 * time.Second}, time.Millisecond, time.Second,
+		},
+		"it is never zero, which would mean unset": {
+			0, activity.Info{Attempt: 1, ScheduledTime: time.Now().Add(-time.Second), ScheduleToCloseTimeout: time.Second + time.Microsecond},
+			time.Millisecond, time.Second,
+		},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := w(c.jitter).retryDelay(c.info); got < c.min || got > c.max {
+				t.Errorf("delay is %v, want %v to %v", got, c.min, c.max)
+			}
+		})
+	}
+}
+
+func TestReasonIsOneBoundedLine(t *testing.T) {
+	t.Parallel()
+	long := reasonOf(errors.New("first\nsecond\t" + strings.Repeat("ü", maxReasonBytes)))
+	if len(long) > maxReasonBytes || strings.ContainsAny(long, "\n\t") || !strings.HasPrefix(long, "first second ü") {
+		t.Errorf("reason is %d bytes: %q", len(long), long)
+	}
+}
+
+func TestWorkflowLockKey(t *testing.T) {
+	t.Parallel()
+	info := func(ns, id string) activity.Info {
+		i := activity.Info{Namespace: ns}
+		i.WorkflowExecution.ID = id
+		return i
+	}
+	a, errA := workflowLockKey(info("a", "b/c"))
+	b, errB := workflowLockKey(info("a/b", "c"))
+	if errA != nil || errB != nil || a == b {
+		t.Errorf("two workflows share the lock %q (%v, %v)", a, errA, errB)
+	}
+	long, err := workflowLockKey(info("default", strings.Repeat("x", 5000)))
+	if err != nil || len(long) > 100 {
+		t.Errorf("the lock of a long id is %d bytes, %v", len(long), err)
+	}
+	if _, err := workflowLockKey(info("default", "")); !errors.Is(err, errNoWorkflow) {
+		t.Errorf("an activity without a workflow gave %v", err)
+	}
+}

@@ -1,0 +1,86 @@
+package interceptors
+
+import (
+	"context"
+	"errors"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/compozy/temporal-redis/notifier"
+)
+
+// status publishes the transitions of one attempt. What it says of the end is
+// provisional (Final is false): Temporal may time the attempt out or try it
+// again, and only the workflow knows what it saw; the workflow interceptor
+// publishes that.
+func (w *workerInterceptor) status(ctx context.Context, c *call, next handler) (any, error) {
+	if c.policy.Status != On {
+		return next(ctx)
+	}
+	if c.policy.Lock == On && !c.info.IsLocalActivity {
+		w.publishAttempt(ctx, c, notifier.StatusWaiting, reasonLock)
+	} else {
+		w.publishAttempt(ctx, c, notifier.StatusRunning, "")
+	}
+	result, err := next(ctx)
+	state, reason := attemptStatus(ctx, err)
+	w.publishAttempt(ctx, c, state, reason)
+	return result, err
+}
+
+// Reasons that are words of ours rather than an error's text.
+const (
+	reasonLock    = "lock"
+	reasonPending = "result pending"
+)
+
+// attemptStatus is Compozy's word for how an attempt ended.
+func attemptStatus(ctx context.Context, err error) (notifier.Status, string) {
+	var app *temporal.ApplicationError
+	switch {
+	case err == nil:
+		return notifier.StatusSuccess, ""
+	case errors.Is(err, activity.ErrResultPending):
+		return notifier.StatusWaiting, reasonPending
+	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil:
+		return notifier.StatusTimedOut, reasonOf(err)
+	case temporal.IsCanceledError(err), errors.Is(err, context.Canceled):
+		return notifier.StatusCanceled, reasonOf(err)
+	case errors.As(err, &app):
+		return notifier.StatusFailed, reasonOf(app)
+	case isOutage(err):
+		return notifier.StatusPaused, reasonOf(err)
+	case isContention(err):
+		return notifier.StatusWaiting, reasonLock
+	}
+	return notifier.StatusFailed, reasonOf(err)
+}
+
+// publishAttempt publishes a status of the running attempt.
+func (w *workerInterceptor) publishAttempt(ctx context.Context, c *call, s notifier.Status, reason string) {
+	if c.policy.Status != On || c.info.WorkflowExecution.ID == "" {
+		return
+	}
+	publish(ctx, &w.options, c.res.Publisher, notifier.Event{
+		Kind:         notifier.KindStatus,
+		WorkflowID:   w.options.WorkflowID(c.info.WorkflowExecution.ID),
+		RunID:        c.info.WorkflowExecution.RunID,
+		TaskID:       c.task(),
+		Call:         c.env.Call,
+		ActivityID:   c.info.ActivityID,
+		ActivityType: c.info.ActivityType.Name,
+		Attempt:      c.info.Attempt,
+		Status:       s,
+		Reason:       reason,
+		Traceparent:  traceparent(ctx),
+	})
+}
+
+// task is the name that the host gave the task, else the activity type.
+func (c *call) task() string {
+	if c.env.Task != "" {
+		return c.env.Task
+	}
+	return c.info.ActivityType.Name
+}

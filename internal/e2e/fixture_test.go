@@ -1,0 +1,145 @@
+//go:build integration
+
+package e2e
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.temporal.io/sdk/client"
+	sdklog "go.temporal.io/sdk/log"
+	sdkworker "go.temporal.io/sdk/worker"
+
+	"github.com/compozy/temporal-redis/notifier"
+	"github.com/compozy/temporal-redis/redisstate"
+	"github.com/compozy/temporal-redis/worker"
+)
+
+// bound ends a test that hangs.
+const bound = time.Minute
+
+// quiet drops the SDK's log: tests look at results.
+var quiet = sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler))
+
+// stage is one process' plugin and client on real servers.
+type stage struct {
+	plugin *worker.Plugin
+	client client.Client
+	queue  string
+}
+
+// newStage connects a plugin and a client. It ends with the test.
+func newStage(t *testing.T, redisURL string, change func(*worker.Options)) *stage {
+	t.Helper()
+	o := worker.Options{
+		Redis:       redisstate.Options{URL: redisURL},
+		Environment: func(string) (string, bool) { return "", false },
+		Registerer:  prometheus.NewRegistry(),
+		Logger:      slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+	}
+	if change != nil {
+		change(&o)
+	}
+	plugin, err := worker.NewPlugin(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.Dial(client.Options{HostPort: temporalAddr, Logger: quiet, Plugins: []client.Plugin{plugin}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c.Close()
+		if err := plugin.Close(context.Background()); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return &stage{plugin: plugin, client: c, queue: "e2e-" + uuid.NewString()}
+}
+
+// work starts a worker; register adds what it runs. It stops with the test.
+func (s *stage) work(t *testing.T, register func(sdkworker.Registry)) sdkworker.Worker {
+	t.Helper()
+	w := sdkworker.New(s.client, s.queue, sdkworker.Options{})
+	register(w)
+	if err := w.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Stop)
+	return w
+}
+
+func newID() string { return "e2e-" + uuid.NewString() }
+
+// start starts a workflow under a fresh id.
+func (s *stage) start(ctx context.Context, t *testing.T, workflow any, args ...any) client.WorkflowRun {
+	t.Helper()
+	return s.startAs(ctx, t, newID(), workflow, args...)
+}
+
+func (s *stage) startAs(ctx context.Context, t *testing.T, id string, workflow any, args ...any) client.WorkflowRun {
+	t.Helper()
+	run, err := s.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: id, TaskQueue: s.queue}, workflow, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return run
+}
+
+// save saves configs as a host does.
+func (s *stage) save(ctx context.Context, t *testing.T, entries ...redisstate.Entry) []redisstate.Ref {
+	t.Helper()
+	store, err := s.plugin.Store(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refs, err := store.Set(ctx, entries...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return refs
+}
+
+// watch subscribes to a workflow from the start of its log; the returned
+// function collects its events up to its end.
+func (s *stage) watch(ctx context.Context, t *testing.T, workflowID string) (collect func() []notifier.Event) {
+	t.Helper()
+	hub, err := s.plugin.Subscriber(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub, err := hub.Subscribe(ctx, workflowID, notifier.FromStart())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(sub.Close)
+	return func() []notifier.Event {
+		t.Helper()
+		var events []notifier.Event
+		for {
+			select {
+			case ev, ok := <-sub.Events():
+				if !ok {
+					t.Fatalf("subscription ended: %v", sub.Err())
+				}
+				events = append(events, ev)
+				if ev.EndsWorkflow() {
+					return events
+				}
+			case <-ctx.Done():
+				t.Fatalf("%v; events so far: %v", ctx.Err(), events)
+			}
+		}
+	}
+}
+
+func bounded(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), bound)
+	t.Cleanup(cancel)
+	return ctx
+}

@@ -1,0 +1,52 @@
+//go:build integration
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/worker"
+	"go.uber.org/goleak"
+
+	"github.com/compozy/temporal-redis/internal/devserver"
+)
+
+// temporalAddr is the development server that all tests of this binary share.
+var temporalAddr string
+
+// childEnv names the role of a process that a test started from this binary.
+const childEnv = "TEMPORAL_REDIS_E2E_ROLE"
+
+func TestMain(m *testing.M) {
+	if size, ok := devserver.StickyCacheSize(); ok {
+		worker.SetStickyWorkflowCacheSize(size)
+	}
+	if role := os.Getenv(childEnv); role != "" {
+		os.Exit(runChild(role))
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) (code int) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	server, err := devserver.Start(ctx, devserver.Options{})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	temporalAddr = server.Addr()
+	code = m.Run()
+	server.Stop()
+	if code == 0 {
+		if err := goleak.Find(goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial")); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e:", err)
+			return 1
+		}
+	}
+	return code
+}

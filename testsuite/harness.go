@@ -1,0 +1,176 @@
+package testsuite
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	sdktestsuite "go.temporal.io/sdk/testsuite"
+	sdkworker "go.temporal.io/sdk/worker"
+
+	"github.com/compozy/temporal-redis/interceptors"
+	"github.com/compozy/temporal-redis/notifier"
+	"github.com/compozy/temporal-redis/redisstate"
+	"github.com/compozy/temporal-redis/worker"
+)
+
+// Options are the settings of a test environment. The zero value works.
+type Options struct {
+	// Plugin are the plugin's options. Defaults, where not set: an embedded
+	// Redis of the environment's own, a registry of its own, no environment
+	// variables, and a logger that writes warnings to the test's output.
+	Plugin worker.Options
+	// Worker are the options of Temporal's worker; the plugin is added.
+	Worker sdkworker.Options
+}
+
+// closeTimeout bounds the end of an environment whose plugin has no
+// FlushTimeout of its own.
+const closeTimeout = 10 * time.Second
+
+// harness is what both environments share.
+type harness struct {
+	t      testing.TB
+	plugin *worker.Plugin
+	store  *redisstate.Store
+	worker sdkworker.Options
+}
+
+func newHarness(t testing.TB, o Options) *harness {
+	t.Helper()
+	if o.Plugin.Environment == nil {
+		o.Plugin.Environment = func(string) (string, bool) { return "", false }
+	}
+	if o.Plugin.Redis.URL == "" && o.Plugin.Redis.Client == nil {
+		o.Plugin.Redis.URL = "embedded://" + uuid.NewString()
+	}
+	if o.Plugin.Registerer == nil {
+		o.Plugin.Registerer = prometheus.NewRegistry()
+	}
+	if o.Plugin.Logger == nil {
+		o.Plugin.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	}
+	plugin, err := worker.NewPlugin(o.Plugin)
+	if err != nil {
+		t.Fatalf("testsuite: %v", err)
+	}
+	bound := closeTimeout
+	if o.Plugin.FlushTimeout > 0 {
+		bound = o.Plugin.FlushTimeout
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), bound)
+		defer cancel()
+		switch err := plugin.Close(ctx); {
+		case errors.Is(err, redisstate.ErrUnavailable): // the test took Redis away
+			t.Logf("testsuite: %v", err)
+		case err != nil:
+			t.Errorf("testsuite: %v", err)
+		}
+	})
+	store, err := plugin.Store(t.Context())
+	if err != nil {
+		t.Fatalf("testsuite: %v", err)
+	}
+	o.Worker.Plugins = append([]sdkworker.Plugin{plugin}, o.Worker.Plugins...)
+	return &harness{t: t, plugin: plugin, store: store, worker: o.Worker}
+}
+
+// Plugin is the plugin of the environment.
+func (h *harness) Plugin() *worker.Plugin { return h.plugin }
+
+// Store is the environment's config store.
+func (h *harness) Store() *redisstate.Store { return h.store }
+
+// SaveConfigs saves configs as a host does before it starts a workflow, and
+// fails the test if that fails.
+func (h *harness) SaveConfigs(entries ...redisstate.Entry) []redisstate.Ref {
+	h.t.Helper()
+	refs, err := h.store.Set(h.t.Context(), entries...)
+	if err != nil {
+		h.t.Fatalf("testsuite: save configs: %v", err)
+	}
+	return refs
+}
+
+// Events returns the events of a workflow from the start of its log up to the
+// first one that last accepts, and fails the test if none comes before ctx
+// ends.
+func (h *harness) Events(ctx context.Context, workflowID string, last func(notifier.Event) bool) []notifier.Event {
+	h.t.Helper()
+	hub, err := h.plugin.Subscriber(ctx)
+	if err != nil {
+		h.t.Fatalf("testsuite: subscribe: %v", err)
+	}
+	sub, err := hub.Subscribe(ctx, workflowID, notifier.FromStart())
+	if err != nil {
+		h.t.Fatalf("testsuite: subscribe: %v", err)
+	}
+	defer sub.Close()
+	var events []notifier.Event
+	for {
+		select {
+		case ev, ok := <-sub.Events():
+			if !ok {
+				h.t.Fatalf("testsuite: the subscription ended: %v; seen %d events", sub.Err(), len(events))
+			}
+			events = append(events, ev)
+			if last(ev) {
+				return events
+			}
+		case <-ctx.Done():
+			h.t.Fatalf("testsuite: %v while waiting for an event; seen %v", context.Cause(ctx), events)
+		}
+	}
+}
+
+// WorkflowEnvironment is Temporal's TestWorkflowEnvironment with the plugin.
+type WorkflowEnvironment struct {
+	*sdktestsuite.TestWorkflowEnvironment
+	*harness
+}
+
+// NewWorkflowEnvironment returns a workflow test environment with the plugin on
+// a Redis of its own. It ends with the test; what cannot be set up fails the
+// test.
+func NewWorkflowEnvironment(t testing.TB, o Options) *WorkflowEnvironment {
+	t.Helper()
+	h := newHarness(t, o)
+	var suite sdktestsuite.WorkflowTestSuite
+	env := suite.NewTestWorkflowEnvironment()
+	env.SetWorkerOptions(h.worker)
+	return &WorkflowEnvironment{TestWorkflowEnvironment: env, harness: h}
+}
+
+// ActivityEnvironment is Temporal's TestActivityEnvironment with the plugin.
+type ActivityEnvironment struct {
+	*sdktestsuite.TestActivityEnvironment
+	*harness
+}
+
+// NewActivityEnvironment returns an activity test environment with the plugin
+// on a Redis of its own. See NewWorkflowEnvironment.
+func NewActivityEnvironment(t testing.TB, o Options) *ActivityEnvironment {
+	t.Helper()
+	h := newHarness(t, o)
+	var suite sdktestsuite.WorkflowTestSuite
+	env := suite.NewTestActivityEnvironment()
+	env.SetWorkerOptions(h.worker)
+	return &ActivityEnvironment{TestActivityEnvironment: env, harness: h}
+}
+
+// SetCall makes the following activities run as if a workflow had scheduled
+// them with interceptors.WithConfig, WithTask and WithPolicy. A zero ref means
+// no config.
+func (e *ActivityEnvironment) SetCall(ref redisstate.Ref, taskID string, p interceptors.Policy) {
+	e.t.Helper()
+	header, err := interceptors.Header(ref, taskID, p)
+	if err != nil {
+		e.t.Fatalf("testsuite: %v", err)
+	}
+	e.SetHeader(header)
+}

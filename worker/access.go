@@ -1,0 +1,60 @@
+package worker
+
+import (
+	"context"
+
+	"github.com/compozy/temporal-redis/locking"
+	"github.com/compozy/temporal-redis/notifier"
+	"github.com/compozy/temporal-redis/redisstate"
+)
+
+// Store is the plugin's config store for the host's own use, outside of
+// activities: saving the configs of a workflow before its start, for example.
+// It opens Redis where nothing has (without a check) and keeps it open until
+// Close. Errors: ErrClosed, and those of redisstate.Connect.
+func (p *Plugin) Store(ctx context.Context) (*redisstate.Store, error) {
+	rt, err := p.hold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return rt.store, nil
+}
+
+// Locks is the plugin's lock manager for the host's own use. See Store.
+func (p *Plugin) Locks(ctx context.Context) (*locking.Manager, error) {
+	rt, err := p.hold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return rt.locks, nil
+}
+
+// Publisher is the plugin's event publisher for the host's own events. See
+// Store.
+func (p *Plugin) Publisher(ctx context.Context) (*notifier.BackgroundPublisher, error) {
+	rt, err := p.hold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return rt.publisher, nil
+}
+
+// Subscriber is the plugin's subscriber: all subscriptions of the process share
+// one connection. See Store.
+func (p *Plugin) Subscriber(ctx context.Context) (*notifier.Hub, error) {
+	rt, err := p.hold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return rt.subscriber()
+}
+
+// Check asks Redis whether it answers. It opens Redis where nothing has. Errors
+// wrap redisstate.ErrUnavailable or redisstate.ErrDenied.
+func (p *Plugin) Check(ctx context.Context) error {
+	rt, err := p.hold(ctx)
+	if err != nil {
+		return err
+	}
+	return rt.conn.Check(ctx)
+}

@@ -1,0 +1,47 @@
+package worker
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// readyTimeout bounds the question to Redis behind /readyz.
+const readyTimeout = 2 * time.Second
+
+// Handler serves /healthz (the process lives), /readyz (a worker runs and Redis
+// answers) and /metrics. It tells no address and no error text: the log has
+// them. Mount it where only operators reach it.
+func (p *Plugin) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, "ok") })
+	mux.HandleFunc("GET /readyz", p.ready)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(p.options.Gatherer, promhttp.HandlerOpts{}))
+	return mux
+}
+
+func (p *Plugin) ready(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	rt, running := p.rt, p.running > 0
+	p.mu.Unlock()
+	if !running || rt == nil {
+		reply(w, http.StatusServiceUnavailable, "no worker runs")
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+	defer cancel()
+	if err := rt.conn.Check(ctx); err != nil {
+		p.options.Logger.WarnContext(ctx, "not ready", "op", "readyz", "error", err)
+		reply(w, http.StatusServiceUnavailable, "redis does not answer")
+		return
+	}
+	reply(w, http.StatusOK, "ready")
+}
+
+func reply(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text + "\n")) // the client may have gone
+}

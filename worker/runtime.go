@@ -1,0 +1,134 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"go.temporal.io/sdk/client"
+
+	"github.com/compozy/temporal-redis/interceptors"
+	"github.com/compozy/temporal-redis/internal/keys"
+	"github.com/compozy/temporal-redis/locking"
+	"github.com/compozy/temporal-redis/notifier"
+	"github.com/compozy/temporal-redis/redisstate"
+)
+
+// runtime is everything that one period of running holds open.
+type runtime struct {
+	log       *slog.Logger
+	conn      *redisstate.Conn
+	store     *redisstate.Store
+	locks     *locking.Manager
+	publisher *notifier.BackgroundPublisher
+	busy      inflight      // activities that use the runtime, of all workers
+	done      chan struct{} // closed when everything is
+
+	subscribe sync.Once
+	hub       *notifier.Hub
+	hubErr    error
+	newHub    func() (*notifier.Hub, error)
+}
+
+// open makes the runtime without any network I/O.
+func open(ctx context.Context, o Options, temporalNamespace string) (_ *runtime, err error) {
+	if o.Redis.Namespace == "" {
+		if temporalNamespace == "" {
+			temporalNamespace = client.DefaultNamespace
+		}
+		o.Redis.Namespace = keys.NamespaceFor(temporalNamespace)
+	}
+	namespace := o.Redis.Namespace
+	rt := &runtime{log: o.Logger, done: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, rt.close(ctx))
+		}
+	}()
+	if rt.conn, err = redisstate.Connect(ctx, o.Redis); err != nil {
+		return nil, fmt.Errorf("worker: %w", err)
+	}
+	redis := rt.conn.Client()
+	if rt.store, err = redisstate.NewStore(redis, o.Redis); err != nil {
+		return nil, fmt.Errorf("worker: %w", err)
+	}
+	if rt.locks, err = locking.New(redis, o.locks(namespace)); err != nil {
+		return nil, fmt.Errorf("worker: %w", err)
+	}
+	if rt.publisher, err = notifier.NewPublisher(redis, o.events(namespace)); err != nil {
+		return nil, fmt.Errorf("worker: %w", err)
+	}
+	rt.newHub = func() (*notifier.Hub, error) { return notifier.NewSubscriber(redis, o.subscriptions(namespace)) }
+	return rt, nil
+}
+
+func (rt *runtime) resources() interceptors.Resources {
+	return interceptors.Resources{Store: rt.store, Locks: rt.locks, Publisher: rt.publisher}
+}
+
+func (rt *runtime) subscriber() (*notifier.Hub, error) {
+	rt.subscribe.Do(func() { rt.hub, rt.hubErr = rt.newHub() })
+	return rt.hub, rt.hubErr
+}
+
+// flush gives buffered events limit to reach Redis.
+func (rt *runtime) flush(ctx context.Context, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	if err := rt.publisher.Flush(ctx); err != nil {
+		rt.log.Warn("events not flushed in time", "op", "flush", "family", "events", "error", err)
+	}
+}
+
+// retire closes the runtime as soon as no activity uses it: now, or in the
+// background after the last one.
+func (rt *runtime) retire(ctx context.Context, limit time.Duration) {
+	ctx = context.WithoutCancel(ctx)
+	end := func() {
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		if err := rt.close(ctx); err != nil {
+			rt.log.Warn("Redis not closed cleanly", "op", "close", "error", err)
+		}
+	}
+	idle := rt.busy.whenIdle()
+	select {
+	case <-idle:
+		end()
+	default:
+		go func() {
+			<-idle
+			end()
+		}()
+	}
+}
+
+// close closes what is open. It is called once. What needs Redis to end comes
+// first and side by side, so that neither uses up the other's time.
+func (rt *runtime) close(ctx context.Context) error {
+	defer close(rt.done)
+	var published, unlocked error
+	var wg sync.WaitGroup
+	if rt.publisher != nil {
+		wg.Go(func() { published = rt.publisher.Close(ctx) })
+	}
+	if rt.locks != nil {
+		wg.Go(func() { unlocked = rt.locks.Close(ctx) })
+	}
+	wg.Wait()
+	errs := []error{published, unlocked}
+	rt.subscribe.Do(func() { rt.hubErr = ErrClosed })
+	if rt.hub != nil {
+		errs = append(errs, rt.hub.Close())
+	}
+	if rt.store != nil {
+		errs = append(errs, rt.store.Close())
+	}
+	if rt.conn != nil {
+		errs = append(errs, rt.conn.Close())
+	}
+	return errors.Join(errs...)
+}
