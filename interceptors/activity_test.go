@@ -194,29 +194,6 @@ func TestCriticalActivity(t *testing.T) {
 			t.Errorf("error is %v", app)
 		}
 	})
-
-	t.Run("heartbeats the user's own details while it waits", func(t *testing.T) {
-		t.Parallel()
-		// covered with a real server in the integration tests; here the raw
-		// details survive a round trip through the environment's converter.
-		env := testsuite.NewActivityEnvironment(t, testsuite.Options{})
-		env.SetHeartbeatDetails("page 7")
-		read := func(ctx context.Context) (string, error) {
-			var page string
-			err := activity.GetHeartbeatDetails(ctx, &page)
-			return page, err
-		}
-		env.RegisterActivityWithOptions(read, activity.RegisterOptions{Name: "read"})
-		env.SetCall(redisstate.Ref{}, "", interceptors.Critical)
-		result, err := env.ExecuteActivity(read)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var page string
-		if err := result.Get(&page); err != nil || page != "page 7" {
-			t.Errorf("details are %q, %v", page, err)
-		}
-	})
 }
 
 // closedPort is an address where nothing listens.

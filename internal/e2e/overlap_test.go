@@ -192,6 +192,8 @@ func (r *referee) enter(conn net.Conn, pid int, fence uint64) <-chan struct{} {
 				close(r.inside[other])
 			}
 		}
+	}
+	if r.overlaps > 0 { // the question is answered; nobody needs to wait for it
 		close(joined)
 	}
 	r.inside[conn] = joined
