@@ -2,6 +2,7 @@ package interceptors
 
 import (
 	"context"
+	"slices"
 
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/interceptor"
@@ -18,10 +19,6 @@ type call struct {
 	policy Policy
 	res    Resources
 }
-
-// usesRedis tells whether a step of ours, rather than the activity itself,
-// needs Redis for this call.
-func (c *call) usesRedis() bool { return c.wantsConfig() || c.policy.Lock == On }
 
 func (c *call) wantsConfig() bool {
 	return c.policy.Config == On || (c.policy.Config == Default && c.env.Ref != nil)
@@ -66,8 +63,8 @@ func (a *activityInbound) ExecuteActivity(ctx context.Context, in *interceptor.E
 	})
 
 	run := func(ctx context.Context) (any, error) { return a.Next.ExecuteActivity(ctx, c.in) }
-	for i := len(a.worker.steps) - 1; i >= 0; i-- {
-		link, next := a.worker.steps[i], run
+	for _, link := range slices.Backward(a.worker.steps) {
+		next := run
 		run = func(ctx context.Context) (any, error) { return link(ctx, c, next) }
 	}
 	return run(ctx)

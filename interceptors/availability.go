@@ -50,8 +50,7 @@ func (w *workerInterceptor) availability(ctx context.Context, c *call, next hand
 	if err == nil || c.policy.Pause == Off || errors.Is(err, activity.ErrResultPending) {
 		return result, err
 	}
-	var known *temporal.ApplicationError
-	if errors.As(err, &known) {
+	if _, ok := errors.AsType[*temporal.ApplicationError](err); ok {
 		return nil, err // a step or the user decided already
 	}
 	switch {
@@ -67,6 +66,7 @@ func (w *workerInterceptor) availability(ctx context.Context, c *call, next hand
 
 // retryLater asks Temporal for another attempt after a jittered delay.
 func (w *workerInterceptor) retryLater(info activity.Info, msg, errType string, cause error) error {
+	w.metrics.ActivityRetries.WithLabelValues(errType).Inc()
 	return temporal.NewApplicationErrorWithOptions(msg, errType, temporal.ApplicationErrorOptions{
 		Cause:          cause,
 		NextRetryDelay: w.retryDelay(info),

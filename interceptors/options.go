@@ -7,10 +7,10 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/propagation"
 	"go.temporal.io/sdk/activity"
 
-	"github.com/compozy/temporal-redis/internal/telemetry"
 	"github.com/compozy/temporal-redis/locking"
 	"github.com/compozy/temporal-redis/notifier"
 	"github.com/compozy/temporal-redis/redisstate"
@@ -64,9 +64,10 @@ type Options struct {
 	RetryDelay time.Duration
 	// Logger receives what has no other way out. Defaults to slog.Default().
 	Logger *slog.Logger
+	// Registerer takes the metrics. Defaults to prometheus.DefaultRegisterer.
+	Registerer prometheus.Registerer
 
-	telemetry *telemetry.Telemetry
-	jitter    func() float64 // in [0,1)
+	jitter func() float64 // in [0,1)
 }
 
 // Defaults of Options.

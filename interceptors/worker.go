@@ -6,6 +6,8 @@ import (
 
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/workflow"
+
+	"github.com/compozy/temporal-redis/internal/telemetry"
 )
 
 type workerInterceptor struct {
@@ -13,6 +15,7 @@ type workerInterceptor struct {
 	host     Host
 	options  Options
 	policies policies
+	metrics  *telemetry.Metrics
 	steps    []step
 }
 
@@ -31,7 +34,11 @@ func NewWorker(host Host, options Options) (interceptor.WorkerInterceptor, error
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidOptions, err)
 	}
-	w := &workerInterceptor{host: host, options: options, policies: policies}
+	instruments, err := telemetry.New(telemetry.Config{Logger: options.Logger, Registerer: options.Registerer})
+	if err != nil {
+		return nil, fmt.Errorf("interceptors: %w: %w", ErrInvalidOptions, err)
+	}
+	w := &workerInterceptor{host: host, options: options, policies: policies, metrics: instruments.Metrics}
 	w.steps = w.chain()
 	return w, nil
 }

@@ -182,6 +182,7 @@ func (o Options) interceptors() interceptors.Options {
 		WorkflowID:    o.WorkflowID,
 		RetryDelay:    o.RetryDelay,
 		Logger:        o.Logger,
+		Registerer:    o.Registerer,
 	}
 }
 

@@ -94,6 +94,10 @@ func (s Space) WorkflowIndex(workflowID string) string {
 // config changed.
 func (s Space) Invalidation() string { return s.prefix + "invalidate" }
 
+// Probe is the channel on which a listener with this name hears whether its
+// connection lives.
+func (s Space) Probe(name string) string { return s.prefix + "probe:" + Escape(name) }
+
 // Lock is the key of a resource's lease. It shares its slot with Fence.
 func (s Space) Lock(resource string) string { return s.prefix + "lock:{" + Escape(resource) + "}" }
 

@@ -70,8 +70,7 @@ func Classify(ctx context.Context, err error) Class {
 	case errors.Is(err, context.Canceled):
 		return Canceled
 	}
-	var reply redis.Error
-	if errors.As(err, &reply) {
+	if reply, ok := errors.AsType[redis.Error](err); ok {
 		return classifyReply(err, reply.Error())
 	}
 	if isDenied(err) {
@@ -87,7 +86,7 @@ func Classify(ctx context.Context, err error) Class {
 		errors.Is(err, context.DeadlineExceeded):
 		return Unavailable
 	}
-	return classifyText(err.Error())
+	return classifyClient(err.Error())
 }
 
 func isContext(err error) bool {

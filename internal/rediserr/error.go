@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // The sentinels that redisstate, locking and notifier export under their own
@@ -28,7 +29,7 @@ type Error struct {
 
 // Error names operation, key family and cause; never a key, value or secret.
 func (e *Error) Error() string {
-	return fmt.Sprintf("%s (%s): %s: %v", e.Op, e.Family, e.reason(), e.Err)
+	return fmt.Sprintf("%s (%s): %s: %s", e.Op, e.Family, e.reason(), Text(e.Err))
 }
 
 func (e *Error) reason() string {
@@ -44,6 +45,21 @@ func (e *Error) reason() string {
 	default:
 		return "redis refused the command"
 	}
+}
+
+// Text is the text of an error from Redis or its client on one line, without
+// the arguments and replies that some of them repeat.
+func Text(err error) string {
+	text := err.Error()
+	if command, _, repeats := strings.Cut(text, ", with args beginning with"); repeats {
+		text = command
+	}
+	for _, unreadable := range []string{"redis: can't parse", "redis: can't read", "redis: can't marshal", "redis: invalid reply"} {
+		if i := strings.Index(text, unreadable); i >= 0 {
+			text = text[:i+len(unreadable)]
+		}
+	}
+	return strings.ReplaceAll(text, "\n", "; ")
 }
 
 // Unwrap gives the cause.
@@ -73,8 +89,7 @@ func Wrap(ctx context.Context, op, family string, err error) error {
 	case NotFound:
 		return err
 	}
-	var known *Error
-	if errors.As(err, &known) {
+	if _, ok := errors.AsType[*Error](err); ok {
 		return err
 	}
 	return &Error{Op: op, Family: family, Class: class, Err: err}

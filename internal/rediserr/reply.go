@@ -24,10 +24,17 @@ func classifyReply(err error, text string) Class {
 	// EXECABORT hides why: Redis refused a command inside the MULTI, and
 	// go-redis keeps the reason in the command's own error. Out of memory is
 	// by far the usual one, and the classification of the whole falls there.
-	if redis.IsExecAbortError(err) {
+	if redis.IsExecAbortError(err) || errors.Is(err, redis.TxFailedErr) {
 		return Unavailable
 	}
-	if redis.IsMaxClientsError(err) {
+	return classifyText(text)
+}
+
+// classifyClient decides about errors that the client made itself. They are
+// about a connection that broke or could not be had, but for one: arguments
+// that it cannot send.
+func classifyClient(text string) Class {
+	if strings.HasPrefix(text, "redis: ") && !strings.HasPrefix(text, "redis: can't marshal") {
 		return Unavailable
 	}
 	return classifyText(text)
@@ -46,15 +53,14 @@ func classifyText(text string) Class {
 		}
 	}
 	switch {
-	case strings.HasPrefix(text, "max number of clients reached"),
-		strings.HasPrefix(text, "redis: all sentinels specified in configuration are unreachable"),
-		strings.HasPrefix(text, "redis: cluster has no"),
-		strings.HasPrefix(text, "redis: connection pool"):
+	case strings.HasPrefix(text, "max number of clients"):
 		return Unavailable
 	// An ACL denial inside a script has no NOPERM code (Redis 7.0).
 	case strings.Contains(text, "ACL failure in script"),
 		strings.HasPrefix(text, "AUTH <password> called without any password configured"),
-		strings.HasPrefix(text, "invalid username-password pair"):
+		strings.HasPrefix(text, "Client sent AUTH, but no password is set"),
+		strings.HasPrefix(text, "invalid username-password pair"),
+		strings.HasPrefix(text, "invalid password"):
 		return Denied
 	}
 	return Permanent
@@ -78,4 +84,30 @@ func isDenied(err error) bool {
 	)
 	return errors.As(err, &verification) || errors.As(err, &unknownCA) || errors.As(err, &hostname) ||
 		errors.As(err, &invalid) || errors.As(err, &record) || errors.As(err, &alert)
+}
+
+// IsWrongType tells whether Redis refused a command because the key holds
+// another type of value.
+func IsWrongType(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply) && hasCode(reply.Error(), "WRONGTYPE")
+}
+
+// Reason is the error that says most about a pipeline or transaction: err as
+// Exec returned it, unless that only says that a key is missing or that a
+// transaction was refused because of one of its commands.
+func Reason(err error, cmds []redis.Cmder) error {
+	missing, aborted := errors.Is(err, redis.Nil), redis.IsExecAbortError(err)
+	if !missing && !aborted {
+		return err
+	}
+	for _, cmd := range cmds {
+		if e := cmd.Err(); e != nil && !errors.Is(e, redis.Nil) && !redis.IsExecAbortError(e) {
+			return e
+		}
+	}
+	if aborted {
+		return err
+	}
+	return nil
 }

@@ -26,7 +26,7 @@ type Metrics struct {
 	PublishDrops  prometheus.Counter     // redis_publish_dropped_total
 	PublishErrors *prometheus.CounterVec // redis_publish_errors_total{class}
 
-	Outages *prometheus.CounterVec // redis_unavailable_activities_total{step}
+	ActivityRetries *prometheus.CounterVec // redis_activity_retries_total{type}
 }
 
 // Label values of Metrics.PubSubMsgs.
@@ -67,7 +67,7 @@ func newMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		PublishDrops:  r.counter("redis_publish_dropped_total", "Events dropped because the publisher's buffer was full."),
 		PublishErrors: r.counterVec("redis_publish_errors_total", "Failed attempts to publish, by class of error.", "class"),
 
-		Outages: r.counterVec("redis_unavailable_activities_total", "Activity attempts given back because Redis was unavailable, by step.", "step"),
+		ActivityRetries: r.counterVec("redis_activity_retries_total", "Activity attempts given back to Temporal to be tried again, by type of error.", "type"),
 	}
 	if r.err != nil {
 		return nil, r.err
@@ -94,8 +94,7 @@ func register[C prometheus.Collector](r *registrar, c C) C {
 	if err == nil {
 		return c
 	}
-	var known prometheus.AlreadyRegisteredError
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
 		if existing, ok := known.ExistingCollector.(C); ok {
 			return existing
 		}
