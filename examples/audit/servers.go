@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
+	sdkworker "go.temporal.io/sdk/worker"
+
+	"github.com/compozy/temporal-redis/examples/audit/flow"
+	"github.com/compozy/temporal-redis/examples/audit/tools"
+	"github.com/compozy/temporal-redis/internal/devserver"
+	"github.com/compozy/temporal-redis/redisstate"
+	"github.com/compozy/temporal-redis/worker"
+)
+
+// Bounds of the start and the end.
+const (
+	connectTimeout = 5 * time.Second
+	closeTimeout   = 10 * time.Second
+)
+
+// host is everything that runs while the workflow does. What has been started
+// is stopped by stop, in the reverse order.
+type host struct {
+	plugin   *worker.Plugin
+	client   client.Client
+	addr     string // of Temporal
+	queue    string
+	registry *prometheus.Registry
+	gone     <-chan struct{} // closed when our own dev server ended; nil if it is not ours
+	stops    []func()
+}
+
+// start brings up Redis, Temporal and a worker. On an error everything is
+// stopped again.
+func start(ctx context.Context, s settings, id string, logs *slog.Logger) (_ *host, err error) {
+	h := &host{registry: prometheus.NewRegistry(), queue: s.taskQueue}
+	if h.queue == "" {
+		h.queue = id // no stale worker of another run can take our tasks
+	}
+	defer func() {
+		if err != nil {
+			h.stop()
+		}
+	}()
+	if err := h.openRedis(ctx, s, logs); err != nil {
+		return nil, err
+	}
+	if err := h.dialTemporal(ctx, s, logs); err != nil {
+		return nil, err
+	}
+	w := sdkworker.New(h.client, h.queue, sdkworker.Options{})
+	flow.Register(w, tools.BuiltIn())
+	if err := w.Start(); err != nil {
+		return nil, fmt.Errorf("start the worker: %w", err)
+	}
+	h.stops = append(h.stops, w.Stop)
+	return h, nil
+}
+
+// openRedis makes the plugin and asks Redis whether it answers. The plugin
+// would wait for a Redis that is away; a demo had better say so.
+func (h *host) openRedis(ctx context.Context, s settings, logs *slog.Logger) error {
+	plugin, err := worker.NewPlugin(worker.Options{
+		Redis:             redisstate.Options{URL: s.redis},
+		Environment:       func(string) (string, bool) { return "", false },
+		TemporalNamespace: s.namespace,
+		Logger:            logs,
+		Registerer:        h.registry,
+	})
+	if err != nil {
+		return fmt.Errorf("%w: --redis: %w", errInput, err)
+	}
+	h.plugin = plugin
+	h.stops = append(h.stops, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		if err := plugin.Close(ctx); err != nil {
+			logs.Warn("close", "error", err)
+		}
+	})
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	switch err := plugin.Check(ctx); {
+	case errors.Is(err, redisstate.ErrDenied):
+		return fmt.Errorf("--redis: %w", err)
+	case err != nil:
+		return fmt.Errorf("--redis: %w; start Redis there, or leave the flag out for an embedded one", err)
+	}
+	return nil
+}
+
+func (h *host) dialTemporal(ctx context.Context, s settings, logs *slog.Logger) error {
+	h.addr = s.temporal
+	if h.addr == "" {
+		server, err := devserver.Start(ctx, devserver.Options{})
+		if err != nil {
+			return fmt.Errorf("start a Temporal dev server: %w; or name a server by --temporal", err)
+		}
+		h.stops = append(h.stops, server.Stop)
+		h.gone = server.Done()
+		h.addr = server.Addr()
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	c, err := client.DialContext(ctx, client.Options{
+		HostPort: h.addr, Namespace: s.namespace, Logger: log.NewStructuredLogger(logs),
+		Plugins: []client.Plugin{h.plugin},
+	})
+	if err != nil {
+		return fmt.Errorf("--temporal: no Temporal server at %s: %w; start one there, or leave the flag out", shown(h.addr), err)
+	}
+	h.client = c
+	h.stops = append(h.stops, c.Close)
+	return nil
+}
+
+func (h *host) stop() {
+	for _, stop := range slices.Backward(h.stops) {
+		stop()
+	}
+	h.stops = nil
+}

@@ -1,0 +1,104 @@
+package tools
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+type inspectInput struct {
+	Tree    string `json:"tree"`
+	Package string `json:"package"`
+}
+
+// packageFacts is what is known of one package.
+type packageFacts struct {
+	Package   string `json:"package"`
+	Files     int    `json:"files"`
+	Lines     int    `json:"lines"`
+	Functions int    `json:"functions"` // declared, methods included
+	Tests     int    `json:"tests"`     // functions TestXxx in _test.go files, TestMain aside
+	SHA256    string `json:"sha256"`    // over name, size and content of its Go files, by name
+}
+
+// inspectPackage parses the Go files of one directory.
+func inspectPackage(ctx context.Context, _ Call, in inspectInput) (packageFacts, error) {
+	facts := packageFacts{Package: in.Package}
+	root, err := openTree(in.Tree)
+	if err != nil {
+		return facts, err
+	}
+	defer func() { _ = root.Close() }()
+	entries, err := fs.ReadDir(root.FS(), in.Package)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
+		return facts, fmt.Errorf("%w: package: %w", ErrInput, err)
+	}
+	if err != nil {
+		return facts, err
+	}
+	sum := sha256.New()
+	for _, entry := range entries { // ReadDir sorts by name
+		if !entry.Type().IsRegular() || path.Ext(entry.Name()) != ".go" {
+			continue
+		}
+		if ctx.Err() != nil {
+			return facts, context.Cause(ctx)
+		}
+		name := path.Join(in.Package, entry.Name())
+		data, err := root.ReadFile(filepath.FromSlash(name))
+		if err != nil {
+			return facts, err
+		}
+		sum.Write(fmt.Appendf(nil, "%s\x00%d\x00", entry.Name(), len(data)))
+		sum.Write(data)
+		if err := facts.add(name, data); err != nil {
+			return facts, err
+		}
+	}
+	facts.SHA256 = hex.EncodeToString(sum.Sum(nil))
+	return facts, nil
+}
+
+func (f *packageFacts) add(name string, data []byte) error {
+	file, err := parser.ParseFile(token.NewFileSet(), name, data, parser.SkipObjectResolution)
+	if err != nil {
+		return fmt.Errorf("%w: a Go file does not parse: %w", ErrInput, err)
+	}
+	f.Files++
+	f.Lines += bytes.Count(data, []byte("\n"))
+	if len(data) > 0 && data[len(data)-1] != '\n' {
+		f.Lines++
+	}
+	for _, decl := range file.Decls {
+		fn, ok := decl.(*ast.FuncDecl)
+		if !ok {
+			continue
+		}
+		f.Functions++
+		if strings.HasSuffix(name, "_test.go") && fn.Recv == nil && isTest(fn.Name.Name) {
+			f.Tests++
+		}
+	}
+	return nil
+}
+
+func isTest(name string) bool {
+	rest, ok := strings.CutPrefix(name, "Test")
+	if !ok || name == "TestMain" {
+		return false
+	}
+	r, _ := utf8.DecodeRuneInString(rest)
+	return rest == "" || !unicode.IsLower(r)
+}

@@ -1,0 +1,210 @@
+package tools
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// source is a tree in which every rule of the tools has a file.
+var source = map[string]string{
+	"main.go":              "package main\n\n// TODO: more\nfunc main() {}\n\ntype t struct{}\n\nfunc (t) m() { _ = func() {} }",
+	"main_test.go":         "package main\n\nfunc TestMain() {}\nfunc TestA() {}\nfunc Testing() {}\nfunc Test() {}\nfunc (t) TestB() {}\nfunc helper() {}\n",
+	"a/b/b.go":             "package b\n\nvar s = `\nfunc notOne() {}\n`\n",
+	"a/b/TestNot.go":       "package b\n\nfunc TestNotOne() {}\n",
+	"docs/README":          "FIXME\n",
+	"vendor/v/v.go":        "package v\n",
+	"testdata/broken.go":   "not Go",
+	".hidden/h.go":         "package h\n",
+	"_skip/s.go":           "package s\n",
+	"node_modules/n/n.go":  "package n\n",
+	"out/report.json":      "{}",
+	"a/.gitignore":         "x\n",
+	"zwölf/ü.go":           "package u\n",
+	"zwölf/not-go.go.tmpl": "package ?\n",
+}
+
+func writeTree(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
+		file := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// run runs a tool and decodes its output.
+func run(t *testing.T, name string, with map[string]any) map[string]any {
+	t.Helper()
+	out, err := BuiltIn().Run(t.Context(), name, Call{WorkflowID: "w", Fence: 7, With: with})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := json.Marshal(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m map[string]any
+	if err := json.Unmarshal(data, &m); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestListPackagesFindsDirectoriesWithGoFiles(t *testing.T) {
+	t.Parallel()
+	out := run(t, "list_packages", map[string]any{"tree": writeTree(t, source)})
+	if got := fmt.Sprint(out["packages"], out["count"]); got != "[a/b . zwölf] 3" {
+		t.Errorf("packages and their count: %s", got)
+	}
+}
+
+func TestInspectPackageCountsWhatIsDeclared(t *testing.T) {
+	t.Parallel()
+	tree := writeTree(t, source)
+	out := run(t, "inspect_package", map[string]any{"tree": tree, "package": "."})
+	for field, want := range map[string]float64{"files": 2, "lines": 16, "functions": 8, "tests": 2} {
+		if out[field] != want {
+			t.Errorf("%s = %v, want %v", field, out[field], want)
+		}
+	}
+	out = run(t, "inspect_package", map[string]any{"tree": tree, "package": "a/b"})
+	if out["functions"] != 1.0 || out["tests"] != 0.0 {
+		t.Errorf("a function in a text, or a test outside of a test file, was counted: %v", out)
+	}
+}
+
+func TestInspectPackageHashesNamesAndContent(t *testing.T) {
+	t.Parallel()
+	hash := func(files map[string]string) any {
+		return run(t, "inspect_package", map[string]any{"tree": writeTree(t, files), "package": "."})["sha256"]
+	}
+	first := hash(map[string]string{"a.go": "package a\n", "b.go": "package a\n"})
+	for name, files := range map[string]map[string]string{
+		"other content":     {"a.go": "package a\n", "b.go": "package a \n"},
+		"another name":      {"a.go": "package a\n", "c.go": "package a\n"},
+		"one file less":     {"a.go": "package a\n"},
+		"the files swapped": {"a.go": "package a\n//", "b.go": "package a\n"},
+	} {
+		if hash(files) == first {
+			t.Errorf("%s gives the same hash", name)
+		}
+	}
+	if hash(map[string]string{"b.go": "package a\n", "a.go": "package a\n", "x.txt": "not Go"}) != first {
+		t.Error("the same Go files give another hash")
+	}
+}
+
+func TestFileKindsAndMarkers(t *testing.T) {
+	t.Parallel()
+	tree := writeTree(t, source)
+	out := run(t, "file_kinds", map[string]any{"tree": tree, "skip": filepath.Join(tree, "out")})
+	if got := fmt.Sprint(out["kinds"], out["files"]); got != "map[.gitignore:1 .go:5 .tmpl:1 README:1] 8" {
+		t.Errorf("kinds and files: %s", got)
+	}
+	out = run(t, "find_markers", map[string]any{"tree": tree, "markers": "TODO, FIXME"})
+	if got := fmt.Sprint(out["markers"]); got != "map[FIXME:0 TODO:1]" {
+		t.Errorf("markers: %s", got)
+	}
+}
+
+func TestToolsRefuse(t *testing.T) {
+	t.Parallel()
+	tree := writeTree(t, source)
+	if err := os.Symlink("/", filepath.Join(tree, "root")); err != nil {
+		t.Fatal(err)
+	}
+	broken := writeTree(t, map[string]string{"x.go": "package x\nfunc {\n"})
+	for name, c := range map[string]struct {
+		tool string
+		with map[string]any
+		says string
+	}{
+		"a tool that is not there":       {"rm", nil, "there is no tool"},
+		"a tree that is not there":       {"list_packages", map[string]any{"tree": filepath.Join(tree, "none")}, "tree"},
+		"a tree that is a file":          {"list_packages", map[string]any{"tree": filepath.Join(tree, "main.go")}, "tree"},
+		"an empty tree":                  {"list_packages", map[string]any{"tree": ""}, "tree"},
+		"a number for a text":            {"list_packages", map[string]any{"tree": 1}, "with"},
+		"a field that it does not know":  {"list_packages", map[string]any{"tree": tree, "x": 1}, "with"},
+		"a package outside of the tree":  {"inspect_package", map[string]any{"tree": tree, "package": "../.."}, "package"},
+		"an absolute package":            {"inspect_package", map[string]any{"tree": tree, "package": "/etc"}, "package"},
+		"a package that is not there":    {"inspect_package", map[string]any{"tree": tree, "package": "none"}, "package"},
+		"a Go file that does not parse":  {"inspect_package", map[string]any{"tree": broken, "package": "."}, "x.go:2:6"},
+		"markers without a word":         {"find_markers", map[string]any{"tree": tree, "markers": " , "}, "markers"},
+		"a report of the wrong shape":    {"write_report", map[string]any{"out": tree, "packages": "none"}, "with"},
+		"a ledger that is not a ledger":  {"ledger_append", map[string]any{"out": writeTree(t, map[string]string{"ledger-w.jsonl": "x\n"}), "key": "k"}, "line 1 of the ledger"},
+		"a value that has no JSON form":  {"ledger_append", map[string]any{"out": tree, "key": "k", "entry": func() {}}, "with"},
+		"a path that is not in the tree": {"inspect_package", map[string]any{"tree": tree, "package": "a/../../x"}, "package"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := BuiltIn().Run(t.Context(), c.tool, Call{WorkflowID: "w", With: c.with})
+			if !errors.Is(err, ErrInput) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("Run = %v; want ErrInput about %q", err, c.says)
+			}
+		})
+	}
+	if _, err := BuiltIn().Run(t.Context(), "inspect_package", Call{With: map[string]any{"tree": tree, "package": "root/etc"}}); err == nil {
+		t.Error("a symbolic link led out of the tree")
+	}
+}
+
+func TestLedgerIsAChain(t *testing.T) {
+	t.Parallel()
+	out := filepath.Join(t.TempDir(), "new", "dir")
+	for i, key := range []string{"a", "b", "a"} {
+		got := run(t, "ledger_append", map[string]any{"out": out, "key": key, "entry": map[string]any{"n": i}})
+		if want := []float64{1, 2, 1}[i]; got["seq"] != want {
+			t.Errorf("append %d of %q has the number %v, want %v", i, key, got["seq"], want)
+		}
+	}
+	data, err := os.ReadFile(filepath.Join(out, "ledger-w.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, err := parseLedger(data)
+	if err != nil || len(lines) != 2 {
+		t.Fatalf("the ledger has %d lines, %v", len(lines), err)
+	}
+	first, _, _ := strings.Cut(string(data), "\n")
+	if lines[0].Prev != "" || lines[1].Prev != head([]byte(first+"\n")) || lines[1].Fence != 7 {
+		t.Errorf("the lines do not follow each other: %+v", lines)
+	}
+	if left, _ := filepath.Glob(filepath.Join(out, "*.tmp")); left != nil {
+		t.Errorf("temporary files are left: %v", left)
+	}
+}
+
+func TestReport(t *testing.T) {
+	t.Parallel()
+	out := t.TempDir()
+	facts := map[string]any{"package": "p", "files": 1, "lines": 2, "functions": 3, "tests": 4, "sha256": "x"}
+	run(t, "ledger_append", map[string]any{"out": out, "key": "p", "entry": facts})
+	got := run(t, "write_report", map[string]any{
+		"out": out, "title": "T", "tree": "/src", "packages": []any{facts},
+		"totals":  map[string]any{"count": 1, "files": 1, "lines": 2, "functions": 3, "tests": 4},
+		"markers": map[string]any{"TODO": 5},
+	})
+	data, err := os.ReadFile(filepath.Join(out, ReportName))
+	if err != nil || got["packages"] != 1.0 {
+		t.Fatal(err)
+	}
+	var r report
+	if err := json.Unmarshal(data, &r); err != nil || r.Ledger == nil || r.Ledger.Entries != 1 || r.WorkflowID != "w" || r.Packages[0].Lines != 2 {
+		t.Errorf("report = %s (%v)", data, err)
+	}
+	text, err := os.ReadFile(filepath.Join(out, "report.txt"))
+	if err != nil || !strings.Contains(string(text), "1 packages, 1 files, 2 lines, 3 functions, 4 tests") || !strings.Contains(string(text), "5 lines with TODO") {
+		t.Errorf("text = %s (%v)", text, err)
+	}
+}
