@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"net"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -72,18 +73,21 @@ func hasCode(text, code string) bool {
 }
 
 // isDenied recognises TLS handshakes that fail for a reason of trust, which no
-// waiting mends.
+// waiting mends. crypto/tls reports an alert as an operation of this name.
 func isDenied(err error) bool {
+	var operation *net.OpError
+	if errors.As(err, &operation) && (operation.Op == "remote error" || operation.Op == "local error") {
+		return true
+	}
 	var (
 		verification *tls.CertificateVerificationError
 		unknownCA    x509.UnknownAuthorityError
 		hostname     x509.HostnameError
 		invalid      x509.CertificateInvalidError
 		record       tls.RecordHeaderError
-		alert        tls.AlertError
 	)
 	return errors.As(err, &verification) || errors.As(err, &unknownCA) || errors.As(err, &hostname) ||
-		errors.As(err, &invalid) || errors.As(err, &record) || errors.As(err, &alert)
+		errors.As(err, &invalid) || errors.As(err, &record)
 }
 
 // IsWrongType tells whether Redis refused a command because the key holds

@@ -1,0 +1,105 @@
+package redisstate
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// The canary is a password and a value in everything that happens here. It may
+// be in no error, log line, metric, span or key name.
+func TestCanary_is_found_nowhere(t *testing.T) {
+	t.Parallel()
+	const canary = "C4n4ry-s3cret"
+	server := newServer(t)
+	server.RequireUserAuth("app", canary)
+	var log lockedBuffer
+	registry := prometheus.NewRegistry()
+	spans, provider := recorder(t)
+	o := Options{
+		URL: "redis://app:" + canary + "@" + server.Addr(), MaxConfigBytes: 1000, SlowThreshold: 1, MaxRetries: -1,
+		Logger:     slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Registerer: registry, TracerProvider: provider,
+	}
+	conn := connect(t, o)
+	store := newStore(t, conn.Client(), o)
+	var told []error
+	tell := func(err error) { told = append(told, err) }
+	exercise := func() {
+		ctx := t.Context()
+		tell(conn.Check(ctx))
+		for _, value := range []any{
+			doc{canary, 1}, doc{canary, 2}, []byte(`{"a":"` + canary), picky{canary}, strings.Repeat(canary, 200), map[string]string{canary: canary},
+		} {
+			_, err := store.Set(ctx, Entry{ID: "id", Workflow: "wf", Value: value})
+			tell(err)
+		}
+		config, err := store.Get(ctx, ID("id"))
+		tell(err)
+		_, err = Decode[picky](config)
+		tell(err)
+		_, err = Decode[[]time.Time](config)
+		tell(err)
+		_, err = store.GetMany(ctx, ID("id"), config.Ref.Key(), ID("none"))
+		tell(err)
+		for _, err := range store.Scan(ctx, Scope{Workflow: "wf"}) {
+			tell(err)
+		}
+		_, err = store.Delete(ctx, config.Ref.Key())
+		tell(err)
+	}
+	exercise()
+	if err := server.Set("temporal-redis:config:id", canary); err != nil {
+		t.Fatal(err)
+	}
+	exercise()
+	for _, reply := range []string{
+		"OOM command not allowed", "NOPERM no permissions", "EXECABORT Transaction discarded because of previous errors.",
+		"ERR unknown command 'set', with args beginning with: 'id' '" + canary + "' 'px'",
+	} {
+		server.SetError(reply)
+		exercise()
+	}
+	server.SetError("")
+	for _, key := range server.Keys() {
+		told = append(told, errors.New(key))
+	}
+	server.Close()
+	exercise()
+	_, err := Connect(t.Context(), Options{URL: "redis://app:" + canary + "@host:port", Registerer: registry})
+	tell(err)
+	tell(Options{URL: "redis://app:" + canary + "/@host", Username: canary, Password: canary}.Validate())
+
+	errs := 0
+	for _, err := range told {
+		if err != nil {
+			errs++
+			if strings.Contains(err.Error(), canary) {
+				t.Errorf("in an error: %v", err)
+			}
+		}
+	}
+	if errs < 20 {
+		t.Errorf("only %d errors were seen; this test looks at too little", errs)
+	}
+	if text := log.String(); strings.Contains(text, canary) || !strings.Contains(text, "slow") {
+		t.Errorf("in the log, or nothing there: %s", text)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := fmt.Sprint(families); strings.Contains(text, canary) || len(families) == 0 {
+		t.Errorf("in the metrics, or nothing there: %s", text)
+	}
+	for _, span := range spans.Ended() {
+		if text := fmt.Sprint(span.Name(), span.Attributes(), span.Events(), span.Status()); strings.Contains(text, canary) || strings.Contains(text, "config:") {
+			t.Errorf("in a span: %s", text)
+		}
+	}
+}

@@ -1,0 +1,81 @@
+package redisstate
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Entry is a config to save.
+type Entry struct {
+	// ID is the config's id, see Key.
+	ID string
+	// Workflow is the id of the workflow that the config belongs to, under which
+	// Scan lists it. Defaults to none.
+	Workflow string
+	// Value is marshalled to JSON; []byte and json.RawMessage are taken as JSON
+	// already. It must not be nil.
+	Value any
+	// TTL is the time to live, in whole milliseconds. Defaults to Options.TTL.
+	TTL time.Duration
+}
+
+// Config is a config that was read. It is small, may be copied, and is safe for
+// concurrent use. The zero value holds nothing; see IsZero.
+type Config struct {
+	// Ref names exactly this content.
+	Ref Ref
+	// Workflow is the workflow that it was saved for; may be empty.
+	Workflow string
+
+	content *content
+}
+
+// NewConfig makes a Config of a value without a store, for implementations of
+// ConfigStore and for tests. Errors: ErrInvalidKey, ErrInvalidValue.
+func NewConfig(id, workflow string, v any) (Config, error) {
+	if err := errors.Join(checkID("config id", id), checkWorkflow(workflow)); err != nil {
+		return Config{}, fmt.Errorf("redisstate: new config: %w", err)
+	}
+	text, err := encodeValue(stdCodec{}, v)
+	if err != nil {
+		return Config{}, fmt.Errorf("redisstate: new config: %w", err)
+	}
+	c, _ := newContentOf(text, stdCodec{})
+	return Config{Ref: Ref{ID: id, Digest: c.digest}, Workflow: workflow, content: c}, nil
+}
+
+// IsZero tells whether c holds no content.
+func (c Config) IsZero() bool { return c.content == nil }
+
+// JSON returns a copy of the canonical JSON; nil for the zero Config.
+func (c Config) JSON() json.RawMessage {
+	if c.content == nil {
+		return nil
+	}
+	return slices.Clone(c.content.json)
+}
+
+// Size is the length of the canonical JSON in bytes.
+func (c Config) Size() int {
+	if c.content == nil {
+		return 0
+	}
+	return len(c.content.json)
+}
+
+// Decode returns the config decoded into T. The same content is decoded once
+// per type and shared by everyone who reads it, so treat the result as
+// read-only. The error wraps ErrCorrupt when the content is not a T, and
+// ErrNotFound for the zero Config; its text holds no values.
+func Decode[T any](c Config) (*T, error) {
+	if c.content == nil {
+		return nil, fmt.Errorf("redisstate: decode (config): %w", ErrNotFound)
+	}
+	if v, ok := find[T](c.content); ok {
+		return v, nil
+	}
+	return decodeContent[T](c.content)
+}

@@ -1,0 +1,110 @@
+package redisstate
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"time"
+)
+
+// picky fails in ways that repeat what it was given.
+type picky struct{ Secret string }
+
+func (p picky) MarshalJSON() ([]byte, error) { return nil, errors.New("cannot marshal " + p.Secret) }
+
+func (p *picky) UnmarshalJSON(text []byte) error {
+	return errors.New("cannot unmarshal " + string(text))
+}
+
+func TestCodec_errors_hold_no_values_and_keep_their_cause(t *testing.T) {
+	t.Parallel()
+	const canary = "C4n4ry"
+	_, err := NewConfig("a", "", picky{canary})
+	check := func(what string, err, want error) {
+		t.Helper()
+		if !errors.Is(err, want) || strings.Contains(err.Error(), canary) {
+			t.Errorf("%s: got %v; want %v without the value", what, err, want)
+		}
+	}
+	check("marshal", err, ErrInvalidValue)
+	config, err := NewConfig("a", "", map[string]any{"n": canary, "list": []any{1, canary}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Decode[picky](config)
+	check("unmarshal", err, ErrCorrupt)
+	_, err = Decode[struct{ N int }](config)
+	check("wrong type of field", err, ErrCorrupt)
+	var cause *json.UnmarshalTypeError
+	if !errors.As(err, &cause) || !strings.Contains(err.Error(), "N needs a int") {
+		t.Errorf("the cause or the field is missing: %v", err)
+	}
+	_, err = Decode[struct{ List []time.Time }](config)
+	check("custom field", err, ErrCorrupt)
+	_, err = Decode[[]int](config)
+	check("wrong type", err, ErrCorrupt)
+	if _, err := Decode[doc](Config{}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("the zero Config gave %v", err)
+	}
+	_, err = NewConfig("a", "", math.Inf(1))
+	check("infinite", err, ErrInvalidValue)
+}
+
+func TestConfig_JSON_is_a_copy(t *testing.T) {
+	t.Parallel()
+	config, err := NewConfig("a", "wf", json.RawMessage(` [1, 2] `))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.JSON()[1] = '9'
+	if got := string(config.JSON()); got != "[1,2]" || config.Size() != 5 {
+		t.Fatalf("got %s of size %d", got, config.Size())
+	}
+	if (Config{}).JSON() != nil || (Config{}).Size() != 0 || !(Config{}).IsZero() || config.IsZero() {
+		t.Fatal("the zero Config is not empty")
+	}
+}
+
+func TestContext_carries_store_and_config(t *testing.T) {
+	t.Parallel()
+	store := newStore(t, newClient(t, newServer(t)), quiet())
+	config, err := NewConfig("a", "wf", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := WithConfig(NewContext(t.Context(), store), config)
+	if got, ok := StoreFromContext(ctx); !ok || got != ConfigStore(store) {
+		t.Error("the store is not in the context")
+	}
+	if got, ok := FromContext(ctx); !ok || got != config {
+		t.Error("the config is not in the context")
+	}
+	if _, ok := StoreFromContext(t.Context()); ok {
+		t.Error("a store from nowhere")
+	}
+	if _, ok := FromContext(t.Context()); ok {
+		t.Error("a config from nowhere")
+	}
+}
+
+func TestTyped_refuses_nil(t *testing.T) {
+	t.Parallel()
+	store := newStore(t, newClient(t, newServer(t)), quiet())
+	if _, err := For[doc](store).Set(t.Context(), "", "a", nil); !errors.Is(err, ErrInvalidValue) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestTyped_GetMany_gives_what_decodes(t *testing.T) {
+	t.Parallel()
+	store := newStore(t, newClient(t, newServer(t)), quiet())
+	if _, err := store.Set(t.Context(), Entry{ID: "a", Value: doc{"a", 1}}, Entry{ID: "b", Value: "no doc"}); err != nil {
+		t.Fatal(err)
+	}
+	found, err := For[doc](store).GetMany(t.Context(), ID("a"), ID("b"), ID("c"))
+	if !errors.Is(err, ErrCorrupt) || len(found) != 1 || found[ID("a")].N != 1 {
+		t.Fatalf("got %v, %v", found, err)
+	}
+}

@@ -1,0 +1,105 @@
+package redisstate
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/temporal-redis/internal/rediserr"
+)
+
+// Conn is a connection to Redis: a client with our instrumentation, or the
+// host's own. Connect makes one. It is safe for concurrent use.
+type Conn struct {
+	client   redis.UniversalClient
+	endpoint string
+	security string // said where a connection fails
+	close    func() error
+}
+
+// Connect makes the client that o describes. It opens no connection: that
+// happens with the first command, and Check tells whether it works. Errors wrap
+// ErrInvalidOptions, also for certificate files that cannot be read.
+func Connect(ctx context.Context, o Options) (*Conn, error) {
+	if err := o.validateConnection(); err != nil {
+		return nil, err
+	}
+	tel, err := o.telemetry()
+	if err != nil {
+		return nil, err
+	}
+	setDefault(&o.SlowThreshold, DefaultSlowThreshold)
+	if o.Client != nil {
+		if o.InstrumentClient {
+			instrumentOnce(o.Client, tel, o.SlowThreshold)
+		}
+		return &Conn{client: o.Client, endpoint: "the host's client", close: func() error { return nil }}, nil
+	}
+	t, err := o.target()
+	if err != nil {
+		return nil, err
+	}
+	release := func() {}
+	endpoint := t.endpoint()
+	if t.kind == embedded {
+		server, err := acquireEmbedded(ctx, t.name)
+		if err != nil {
+			return nil, err
+		}
+		t, release = server.target(t), server.release
+	}
+	client, err := o.newClient(t)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	security := " without TLS"
+	if o.TLS.enabled(t) {
+		security = " with TLS"
+	}
+	instrumentClient(client, tel, o.SlowThreshold)
+	return &Conn{
+		client:   client,
+		endpoint: endpoint,
+		security: security,
+		close: sync.OnceValue(func() error {
+			err := client.Close()
+			release()
+			return err
+		}),
+	}, nil
+}
+
+// Client is the client, for this module's packages and for the host. It must
+// not be closed.
+func (c *Conn) Client() redis.UniversalClient { return c.client }
+
+// Endpoint says where Redis is, without credentials, for messages.
+func (c *Conn) Endpoint() string { return c.endpoint }
+
+// checkTimeout bounds Check when its context has no deadline.
+const checkTimeout = 5 * time.Second
+
+// Check asks Redis whether it answers us, within ctx and at most 5 seconds.
+// ErrUnavailable: it cannot be reached or is not ready, which passes. ErrDenied:
+// user, password, ACL or TLS are wrong, which does not.
+func (c *Conn) Check(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	err := c.client.Ping(bounded).Err()
+	// Not with ctx: whoever gives Check a deadline asks whether Redis answers by
+	// then, so passing it means "unavailable" here, not "the caller gave up".
+	return rediserr.Wrap(context.WithoutCancel(ctx), "redisstate: check of Redis at "+c.endpoint+c.security, "connection", err)
+}
+
+// Close closes the client, unless it is the host's own, and ends an embedded
+// Redis that nobody else uses. Closing twice is fine.
+func (c *Conn) Close() error {
+	if err := c.close(); err != nil && !errors.Is(err, redis.ErrClosed) {
+		return rediserr.Wrap(context.Background(), "redisstate: close", "connection", err)
+	}
+	return nil
+}

@@ -1,0 +1,46 @@
+package redisstate
+
+import (
+	"errors"
+
+	"github.com/compozy/temporal-redis/internal/rediserr"
+)
+
+// Errors of this package, for errors.Is. Those about Redis itself are the same
+// values that locking and notifier use.
+var (
+	// ErrUnavailable says that Redis cannot serve the operation for a reason
+	// that passes. Whether a write was executed is unknown; writing again is
+	// safe.
+	ErrUnavailable = rediserr.ErrUnavailable
+	// ErrDenied says that Redis refused access: user, password, ACL or TLS. It
+	// passes only when an operator acts.
+	ErrDenied = rediserr.ErrDenied
+	// ErrClosed says that the store or its client was closed.
+	ErrClosed = rediserr.ErrClosed
+	// ErrNotFound says that the config is not in Redis: it expired, was evicted
+	// or deleted, or was never saved.
+	ErrNotFound = errors.New("config not found; it expired, was evicted or deleted: save it again")
+	// ErrCorrupt says that the stored bytes are not what was saved, or cannot be
+	// decoded into the type asked for. Trying again does not help.
+	ErrCorrupt = errors.New("config is corrupt")
+	// ErrNewerFormat says that a newer release of this module wrote the value in
+	// a format that this one does not know. A newer worker can read it.
+	ErrNewerFormat = errors.New("config was written by a newer release in a format unknown here; upgrade this process")
+	// ErrWrongType says that something else than a config is stored under the
+	// config's key.
+	ErrWrongType = errors.New("the key holds another type of value; another program writes under our namespace")
+	// ErrTooLarge says that a config is over Options.MaxConfigBytes.
+	ErrTooLarge = errors.New("config is too large")
+	// ErrInvalidKey says that an id, a digest or a workflow id cannot be used.
+	ErrInvalidKey = errors.New("invalid key")
+	// ErrInvalidValue says that a value to save is not JSON and cannot be
+	// marshalled to it, or that its time to live is negative.
+	ErrInvalidValue = errors.New("invalid value")
+	// ErrInvalidOptions says that options or environment variables are wrong.
+	ErrInvalidOptions = errors.New("invalid options")
+)
+
+// Error is an error from Redis with the operation, the key family and the
+// class; errors.As finds it. Its cause is the client's own error.
+type Error = rediserr.Error

@@ -1,0 +1,216 @@
+package redisstate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Get implements ConfigStore. A pinned key that was read before in this process
+// is answered without Redis.
+func (s *Store) Get(ctx context.Context, key Key) (Config, error) {
+	if s.closed.Load() {
+		return Config{}, fail(opGet, ErrClosed)
+	}
+	if key.Digest != "" {
+		if k := s.near.get(key); k != nil {
+			return Config{Ref: Ref(key), Workflow: k.workflow, content: k.content}, nil
+		}
+	}
+	return s.read(ctx, key)
+}
+
+// read answers one key from Redis.
+func (s *Store) read(ctx context.Context, key Key) (Config, error) {
+	want, pinned, err := key.check()
+	if err != nil {
+		return Config{}, fail(opGet, err)
+	}
+	raw, err := s.client.Get(ctx, s.space.Config(key.ID)).Bytes()
+	config, err := s.open(ctx, key.ID, raw, err)
+	if pinned && !holds(config, err, want) && !ends(err) {
+		raw, asideErr := s.client.Get(ctx, s.aside(key.ID, want)).Bytes()
+		config, err = s.settle(ctx, key, want, err, raw, asideErr)
+	}
+	s.count(err)
+	return config, err
+}
+
+// GetMany implements ConfigStore: one round trip for the keys that the near
+// cache does not answer (on Cluster one per node, at the same time), and a
+// second one if some of them pin content that was overwritten.
+func (s *Store) GetMany(ctx context.Context, keys ...Key) (map[Key]Config, error) {
+	if err := s.checkOpen(opGet); err != nil {
+		return nil, err
+	}
+	found := make(map[Key]Config, len(keys))
+	wanted, err := s.wanted(keys, found)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for len(wanted) > 0 {
+		batch := wanted[:min(len(wanted), maxBatch)]
+		wanted = wanted[len(batch):]
+		if err := s.readBatch(ctx, batch); err != nil {
+			return nil, err
+		}
+		for _, r := range batch {
+			s.count(r.err)
+			switch {
+			case r.err == nil:
+				found[r.key] = r.config
+			case !errors.Is(r.err, ErrNotFound):
+				errs = append(errs, r.err)
+			}
+		}
+	}
+	return found, errors.Join(errs...)
+}
+
+// maxBatch bounds the keys in one pipeline, so that its replies stay bounded.
+const maxBatch = 1000
+
+// reading is one key of GetMany on its way through Redis.
+type reading struct {
+	key    Key
+	want   sum
+	pinned bool
+	config Config
+	err    error
+}
+
+// wanted checks all keys, answers what the near cache can and returns the rest.
+func (s *Store) wanted(keys []Key, found map[Key]Config) ([]*reading, error) {
+	var errs []error
+	var rest []*reading
+	seen := make(map[Key]bool, len(keys))
+	for i, key := range keys {
+		if seen[key] {
+			continue
+		}
+		seen[key] = true
+		want, pinned, err := key.check()
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s (%s): key %d of %d: %w", opGet, family, i+1, len(keys), err))
+			continue
+		}
+		if pinned {
+			if k := s.near.get(key); k != nil {
+				found[key] = Config{Ref: Ref(key), Workflow: k.workflow, content: k.content}
+				continue
+			}
+		}
+		rest = append(rest, &reading{key: key, want: want, pinned: pinned})
+	}
+	return rest, errors.Join(errs...)
+}
+
+// readBatch reads current contents, then what must have been put aside. It
+// returns only errors that concern all keys.
+func (s *Store) readBatch(ctx context.Context, batch []*reading) error {
+	replies := s.getAll(ctx, batch, func(r *reading) string { return s.space.Config(r.key.ID) })
+	var again []*reading
+	for i, r := range batch {
+		raw, err := replies[i].Bytes()
+		r.config, r.err = s.open(ctx, r.key.ID, raw, err)
+		if ends(r.err) {
+			return r.err
+		}
+		if r.pinned && !holds(r.config, r.err, r.want) {
+			again = append(again, r)
+		}
+	}
+	if len(again) == 0 {
+		return nil
+	}
+	replies = s.getAll(ctx, again, func(r *reading) string { return s.aside(r.key.ID, r.want) })
+	for i, r := range again {
+		raw, err := replies[i].Bytes()
+		if r.config, r.err = s.settle(ctx, r.key, r.want, r.err, raw, err); ends(r.err) {
+			return r.err
+		}
+	}
+	return nil
+}
+
+// getAll sends one GET per reading in one pipeline. Each reply carries its own
+// error.
+func (s *Store) getAll(ctx context.Context, batch []*reading, name func(*reading) string) []*redis.StringCmd {
+	replies := make([]*redis.StringCmd, len(batch))
+	_, _ = s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, r := range batch {
+			replies[i] = p.Get(ctx, name(r))
+		}
+		return nil
+	})
+	return replies
+}
+
+// open turns a reply into a config: stored bytes are taken apart, verified
+// unless their content is known, and remembered.
+func (s *Store) open(ctx context.Context, id string, raw []byte, err error) (Config, error) {
+	if err != nil {
+		return Config{}, redisError(ctx, opGet, err)
+	}
+	v, err := decodeHeader(raw)
+	if err != nil {
+		return Config{}, fail(opGet, err)
+	}
+	c := s.contents.get(v.sum)
+	if c == nil {
+		if err := v.verify(); err != nil {
+			return Config{}, fail(opGet, err)
+		}
+		c = s.contents.share(v.sum, newContent(v.sum, v.payload, s.codec))
+	}
+	s.near.add(id, c, v.workflow)
+	return Config{Ref: Ref{ID: id, Digest: c.digest}, Workflow: v.workflow, content: c}, nil
+}
+
+// settle decides what a pinned read gives when the current content was not it:
+// what was put aside if that is right, else the reason why not.
+func (s *Store) settle(ctx context.Context, key Key, want sum, first error, raw []byte, err error) (Config, error) {
+	config, err := s.open(ctx, key.ID, raw, err)
+	switch {
+	case err == nil && config.Ref.Digest == key.Digest:
+		return config, nil
+	case err == nil: // put there by someone else: not what the ref names
+		return Config{}, fail(opGet, fmt.Errorf("%w: other content than its name says was put aside", ErrCorrupt))
+	case errors.Is(err, ErrNotFound) && first != nil:
+		return Config{}, first
+	}
+	return Config{}, err
+}
+
+// holds tells whether a read gave the content that a ref names.
+func holds(config Config, err error, want sum) bool {
+	return err == nil && config.Ref.Digest == want.digest()
+}
+
+// ends tells whether err concerns Redis or the caller, so that asking for
+// another key makes no sense.
+func ends(err error) bool {
+	var known *Error
+	return errors.As(err, &known)
+}
+
+// aside is the key of content that was overwritten.
+func (s *Store) aside(id string, content sum) string {
+	return s.space.ConfigAt(id, string(content.digest()))
+}
+
+// count counts a read that Redis answered.
+func (s *Store) count(err error) {
+	switch {
+	case err == nil:
+		s.hits.Inc()
+	case errors.Is(err, ErrNotFound):
+		s.misses.Inc()
+	}
+}
+
+// sameContent tells whether two stored values hold the same content.
+func sameContent(a, b value) bool { return a.sum == b.sum }

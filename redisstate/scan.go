@@ -1,0 +1,137 @@
+package redisstate
+
+import (
+	"context"
+	"iter"
+	"strings"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/temporal-redis/internal/keys"
+)
+
+// scanCount is how many elements Redis looks at per step: a step of SCAN blocks
+// the server for well under a millisecond.
+const scanCount = 1000
+
+// Scan implements ConfigStore.
+func (s *Store) Scan(ctx context.Context, scope Scope) iter.Seq2[Key, error] {
+	return func(yield func(Key, error) bool) {
+		if err := s.checkScan(scope); err != nil {
+			yield(Key{}, err)
+			return
+		}
+		each := func(ids []string) bool {
+			for _, id := range ids {
+				if !yield(Key{ID: id}, nil) {
+					return false
+				}
+			}
+			return true
+		}
+		var err error
+		if scope.Workflow != "" {
+			err = s.scanIndex(ctx, scope, each)
+		} else {
+			err = s.scanKeys(ctx, scope.Prefix, each)
+		}
+		if err != nil {
+			yield(Key{}, redisError(ctx, opScan, err))
+		}
+	}
+}
+
+func (s *Store) checkScan(scope Scope) error {
+	if err := s.checkOpen(opScan); err != nil {
+		return err
+	}
+	if err := checkWorkflow(scope.Workflow); err != nil {
+		return fail(opScan, err)
+	}
+	if len(scope.Prefix) > keys.MaxIDBytes {
+		return fail(opScan, checkID("prefix", scope.Prefix))
+	}
+	return nil
+}
+
+// scanIndex walks over a workflow's index and passes on the ids whose config is
+// there and of the workflow. The others are taken out of the index at the end, not
+// on the way: a walk need not stand that.
+func (s *Store) scanIndex(ctx context.Context, scope Scope, each func(ids []string) bool) error {
+	index := s.space.WorkflowIndex(scope.Workflow)
+	seen := make(map[string]bool)
+	var gone []string
+	defer func() { s.prune(ctx, scope.Workflow, gone) }()
+	for cursor := uint64(0); ; {
+		ids, next, err := s.client.SScan(ctx, index, cursor, "", scanCount).Result()
+		if err != nil {
+			return err
+		}
+		fresh := ids[:0]
+		for _, id := range ids {
+			if strings.HasPrefix(id, scope.Prefix) && !seen[id] {
+				seen[id] = true
+				fresh = append(fresh, id)
+			}
+		}
+		alive, dead, err := s.members(ctx, scope.Workflow, fresh)
+		if err != nil {
+			return err
+		}
+		gone = append(gone, dead...)
+		if !each(alive) || next == 0 {
+			return nil
+		}
+		cursor = next
+	}
+}
+
+// scanKeys walks over all keys of every master, one master after the other.
+func (s *Store) scanKeys(ctx context.Context, prefix string, each func(ids []string) bool) error {
+	masters, err := s.masters(ctx)
+	if err != nil {
+		return err
+	}
+	pattern := s.space.Config(prefix) + "*"
+	seen := make(map[string]bool)
+	for _, master := range masters {
+		for cursor := uint64(0); ; {
+			names, next, err := master.Scan(ctx, cursor, pattern, scanCount).Result()
+			if err != nil {
+				return err
+			}
+			var fresh []string
+			for _, name := range names {
+				if id, ours := s.space.ConfigID(name); ours && !seen[id] {
+					seen[id] = true
+					fresh = append(fresh, id)
+				}
+			}
+			if !each(fresh) {
+				return nil
+			}
+			if cursor = next; cursor == 0 {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// masters are the servers that hold the keys.
+func (s *Store) masters(ctx context.Context) ([]redis.Cmdable, error) {
+	c, ok := s.client.(*redis.ClusterClient)
+	if !ok {
+		return []redis.Cmdable{s.client}, nil
+	}
+	var mu sync.Mutex // asked at the same time
+	var masters []redis.Cmdable
+	err := c.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		masters = append(masters, node)
+		return nil
+	})
+	return masters, err
+}

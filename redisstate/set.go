@@ -1,0 +1,282 @@
+package redisstate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/temporal-redis/internal/rediserr"
+)
+
+// Set implements ConfigStore. New configs and unchanged ones cost one round
+// trip for all of them. For an id that has other content there are two more:
+// the old content is put aside first, where its refs find it, and then
+// overwritten. So whoever dies in between, refs keep working.
+//
+// One instant can miss: two writers give the same id different contents at the
+// same time, one overwrites what the other wrote a moment ago, and loses its
+// connection before it put that aside. Refs to that content then get
+// ErrNotFound, never other content.
+//
+// On one server the batch is a transaction: it is written as a whole or not at
+// all. On Cluster each entry stands for itself.
+func (s *Store) Set(ctx context.Context, entries ...Entry) ([]Ref, error) {
+	if err := s.checkOpen(opSet); err != nil {
+		return nil, err
+	}
+	batch, err := s.prepare(entries)
+	if err != nil {
+		return nil, err
+	}
+	refs := make([]Ref, len(batch))
+	for i, w := range batch {
+		refs[i] = w.ref
+	}
+	for len(batch) > 0 {
+		var part []*writing
+		part, batch = cut(batch)
+		if err := s.write(ctx, part); err != nil {
+			return nil, redisError(ctx, opSet, err)
+		}
+		for _, w := range part {
+			s.near.add(w.ref.ID, w.content, w.new.workflow)
+		}
+	}
+	return refs, nil
+}
+
+// writing is one entry on its way into Redis.
+type writing struct {
+	ref     Ref
+	key     string // of the current content
+	new     value
+	raw     []byte // new, encoded
+	content *content
+
+	reply *redis.StringCmd
+	old   value  // what was there, if readable
+	kept  []byte // what has to be put aside before it is overwritten
+}
+
+// prepare checks and encodes all entries before anything is written.
+func (s *Store) prepare(entries []Entry) ([]*writing, error) {
+	var errs []error
+	batch := make([]*writing, 0, len(entries))
+	for i, e := range entries {
+		w, err := s.prepareOne(e)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s (%s): entry %d of %d: %w", opSet, family, i+1, len(entries), err))
+			continue
+		}
+		batch = append(batch, w)
+	}
+	return batch, errors.Join(errs...)
+}
+
+func (s *Store) prepareOne(e Entry) (*writing, error) {
+	if err := errors.Join(checkID("config id", e.ID), checkWorkflow(e.Workflow)); err != nil {
+		return nil, err
+	}
+	ttl := e.TTL
+	if ttl == 0 {
+		ttl = s.ttl
+	}
+	if ttl < time.Millisecond {
+		return nil, fmt.Errorf("%w: TTL is %v; use at least 1ms, or 0 for the store's", ErrInvalidValue, e.TTL)
+	}
+	text, err := encodeValue(s.codec, e.Value)
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > s.maxBytes {
+		return nil, fmt.Errorf("%w: %d bytes of JSON; split it, or raise Options.MaxConfigBytes (%d)", ErrTooLarge, len(text), s.maxBytes)
+	}
+	c, id := newContentOf(text, s.codec)
+	w := &writing{
+		key:     s.space.Config(e.ID),
+		new:     value{sum: id, ttl: ttl, workflow: e.Workflow, payload: text},
+		content: s.contents.share(id, c),
+	}
+	w.ref = Ref{ID: e.ID, Digest: w.content.digest}
+	w.raw = w.new.encode()
+	return w, nil
+}
+
+// maxBatchBytes bounds what one pipeline carries, so that it fits the client's
+// time-outs and does not hold up the server.
+const maxBatchBytes = 8 << 20
+
+// cut takes from batch what goes into one pipeline: usually all of it. An id
+// that comes again waits for the next one, so that the last entry wins.
+func cut(batch []*writing) (part, rest []*writing) {
+	total := 0
+	seen := make(map[string]bool, len(batch))
+	for i, w := range batch {
+		total += len(w.raw)
+		if i > 0 && (total > maxBatchBytes || i == maxBatch || seen[w.key]) {
+			return batch[:i], batch[i:]
+		}
+		seen[w.key] = true
+	}
+	return batch, nil
+}
+
+func (s *Store) write(ctx context.Context, batch []*writing) error {
+	if err := s.create(ctx, batch); err != nil {
+		return err
+	}
+	var overwrite []*writing
+	for _, w := range batch {
+		needed, err := w.conflicts()
+		if err != nil {
+			return err
+		}
+		if needed {
+			overwrite = append(overwrite, w)
+		}
+	}
+	if len(overwrite) == 0 {
+		return nil
+	}
+	if err := s.putAside(ctx, overwrite); err != nil {
+		return err
+	}
+	return s.overwrite(ctx, overwrite)
+}
+
+// create writes the indexes, and each entry whose id has no content yet. Ids
+// that have some only get a longer life; what they hold is in the replies.
+func (s *Store) create(ctx context.Context, batch []*writing) error {
+	values := func(p redis.Pipeliner) error {
+		for _, w := range batch {
+			ttl := w.new.ttl.Milliseconds()
+			w.reply = redis.NewStringCmd(ctx, "set", w.key, w.raw, "px", ttl, "nx", "get")
+			_ = p.Process(ctx, w.reply)
+			p.Do(ctx, "pexpire", w.key, ttl, "gt")
+		}
+		return nil
+	}
+	indexes := s.indexes(batch)
+	if s.ordered {
+		cmds, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+			for _, x := range indexes {
+				x.add(ctx, p)
+			}
+			return values(p)
+		})
+		if err = unlessReply(rediserr.Reason(err, cmds)); err != nil {
+			return err
+		}
+		return indexErrors(indexes)
+	}
+	for _, x := range indexes {
+		cmds, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+			x.add(ctx, p)
+			return nil
+		})
+		if err = rediserr.Reason(err, cmds); err != nil {
+			return err
+		}
+	}
+	cmds, err := s.client.Pipelined(ctx, values)
+	return unlessReply(rediserr.Reason(err, cmds))
+}
+
+// unlessReply leaves out what single replies say about single entries: those
+// are looked at one by one.
+func unlessReply(err error) error {
+	if errors.Is(err, redis.Nil) || rediserr.IsWrongType(err) {
+		return nil
+	}
+	return err
+}
+
+// conflicts looks at what the id held and tells whether it must be overwritten.
+func (w *writing) conflicts() (bool, error) {
+	raw, err := w.reply.Bytes()
+	if errors.Is(err, redis.Nil) {
+		return false, nil // it held nothing
+	}
+	if err != nil {
+		return false, err
+	}
+	w.old, err = decodeHeader(raw)
+	if err != nil {
+		return true, nil // no ref can be served from it
+	}
+	if !sameContent(w.old, w.new) {
+		if w.old.verify() == nil {
+			w.kept = raw
+		}
+		return true, nil
+	}
+	// The same content never gets a shorter life from being saved again.
+	if w.new.workflow == w.old.workflow && w.new.ttl <= w.old.ttl && bytes.Equal(w.new.payload, w.old.payload) {
+		return false, nil
+	}
+	w.new.ttl = max(w.new.ttl, w.old.ttl)
+	w.raw = w.new.encode()
+	return true, nil
+}
+
+// putAside keeps the contents about to be overwritten where their refs find
+// them, for their own time to live. Writing it twice is harmless.
+func (s *Store) putAside(ctx context.Context, batch []*writing) error {
+	cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, w := range batch {
+			if w.kept == nil {
+				continue
+			}
+			key, ttl := s.aside(w.ref.ID, w.old.sum), w.old.ttl.Milliseconds()
+			p.Do(ctx, "set", key, w.kept, "px", ttl, "nx")
+			p.Do(ctx, "pexpire", key, ttl, "gt")
+		}
+		return nil
+	})
+	return rediserr.Reason(err, cmds)
+}
+
+// overwrite replaces the contents. What it replaced is looked at again, since
+// another writer may have been faster.
+func (s *Store) overwrite(ctx context.Context, batch []*writing) error {
+	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, x := range s.indexes(batch) { // with the life that conflicts found
+			x.add(ctx, p)
+		}
+		for _, w := range batch {
+			w.reply = redis.NewStringCmd(ctx, "set", w.key, w.raw, "px", w.new.ttl.Milliseconds(), "get")
+			_ = p.Process(ctx, w.reply)
+			if w.old.workflow != "" && w.old.workflow != w.new.workflow {
+				p.SRem(ctx, s.space.WorkflowIndex(w.old.workflow), w.ref.ID)
+			}
+		}
+		return nil
+	})
+	if err = unlessReply(err); err != nil {
+		return err
+	}
+	var late []*writing
+	for _, w := range batch {
+		raw, err := w.reply.Bytes()
+		if errors.Is(err, redis.Nil) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		replaced, err := decodeHeader(raw)
+		if err != nil || replaced.verify() != nil || sameContent(replaced, w.new) || (w.kept != nil && sameContent(replaced, w.old)) {
+			continue
+		}
+		w.old, w.kept = replaced, raw
+		late = append(late, w)
+	}
+	if len(late) == 0 {
+		return nil
+	}
+	return s.putAside(ctx, late)
+}

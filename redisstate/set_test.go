@@ -1,0 +1,175 @@
+package redisstate
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// failing is a hook that refuses the n-th pipeline, as if the writer died there.
+type failing struct {
+	redis.Hook
+	at   int
+	seen int
+}
+
+var errDied = net.ErrClosed
+
+// handshake tells the pipeline that go-redis sends on a new connection.
+func handshake(cmds []redis.Cmder) bool {
+	return slices.Contains([]string{"hello", "auth", "client", "select"}, cmds[0].Name())
+}
+
+func (f *failing) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if handshake(cmds) {
+			return next(ctx, cmds)
+		}
+		f.seen++
+		if f.seen == f.at {
+			for _, cmd := range cmds {
+				cmd.SetErr(errDied)
+			}
+			return errDied
+		}
+		return next(ctx, cmds)
+	}
+}
+func (f *failing) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (f *failing) DialHook(next redis.DialHook) redis.DialHook          { return next }
+
+func TestSet_loses_no_ref_wherever_the_writer_dies(t *testing.T) {
+	t.Parallel()
+	for died := 1; died <= 4; died++ {
+		server := newServer(t)
+		store := newStore(t, newClient(t, server), quiet())
+		old, err := For[doc](store).Set(t.Context(), "wf", "a", &doc{"old", 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := newClient(t, server)
+		hook := &failing{at: died}
+		client.AddHook(hook)
+		_, err = For[doc](newStore(t, client, quiet())).Set(t.Context(), "wf", "a", &doc{"new", 2})
+		if died <= 3 && !errors.Is(err, ErrUnavailable) {
+			t.Fatalf("died at pipeline %d: got %v", died, err)
+		}
+		if died == 4 && (err != nil || hook.seen != 3) {
+			t.Fatalf("an overwrite took %d pipelines, %v; want 3", hook.seen, err)
+		}
+		reader := For[doc](newStore(t, newClient(t, server), quiet()))
+		if got, _, err := reader.Get(t.Context(), old.Key()); err != nil || got.Name != "old" {
+			t.Fatalf("died at pipeline %d: the old ref gave %v, %v", died, got, err)
+		}
+		// Saving again mends whatever was left.
+		ref, err := For[doc](store).Set(t.Context(), "wf", "a", &doc{"new", 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for key, want := range map[Key]string{old.Key(): "old", ref.Key(): "new", ID("a"): "new"} {
+			if got, _, err := reader.Get(t.Context(), key); err != nil || got.Name != want {
+				t.Fatalf("died at pipeline %d: %v gave %v, %v; want %s", died, key, got, err, want)
+			}
+		}
+	}
+}
+
+// between runs something between the pipelines of a client.
+type between struct {
+	failing
+	do func(pipeline int)
+}
+
+func (b *between) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if handshake(cmds) {
+			return next(ctx, cmds)
+		}
+		b.seen++
+		b.do(b.seen)
+		return next(ctx, cmds)
+	}
+}
+
+func TestSet_keeps_what_another_writer_put_there_meanwhile(t *testing.T) {
+	t.Parallel()
+	for at := 1; at <= 3; at++ {
+		server := newServer(t)
+		other := newStore(t, newClient(t, server), quiet())
+		first, err := For[doc](other).Set(t.Context(), "wf", "a", &doc{"first", 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var second Ref
+		client := newClient(t, server)
+		client.AddHook(&between{do: func(pipeline int) {
+			if pipeline == at {
+				if second, err = For[doc](other).Set(t.Context(), "wf", "a", &doc{"second", 2}); err != nil {
+					t.Error(err)
+				}
+			}
+		}})
+		third, err := For[doc](newStore(t, client, quiet())).Set(t.Context(), "wf", "a", &doc{"third", 3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		reader := For[doc](newStore(t, newClient(t, server), quiet()))
+		for key, want := range map[Key]string{first.Key(): "first", second.Key(): "second", third.Key(): "third", ID("a"): "third"} {
+			if got, _, err := reader.Get(t.Context(), key); err != nil || got.Name != want {
+				t.Errorf("before pipeline %d: %v gave %v, %v; want %s", at, key, got, err, want)
+			}
+		}
+	}
+}
+
+func TestSet_new_configs_take_one_round_trip(t *testing.T) {
+	t.Parallel()
+	server := newServer(t)
+	client := newClient(t, server)
+	hook := &between{do: func(int) {}}
+	client.AddHook(hook)
+	store := newStore(t, client, quiet())
+	entries := []Entry{{ID: "a", Workflow: "w1", Value: 1}, {ID: "b", Workflow: "w2", Value: 2}, {ID: "c", Value: 3}}
+	for range 2 { // and so do unchanged ones
+		hook.seen = 0
+		if _, err := store.Set(t.Context(), entries...); err != nil || hook.seen != 1 {
+			t.Fatalf("took %d pipelines, %v; want 1", hook.seen, err)
+		}
+	}
+	hook.seen = 0
+	if _, err := newStore(t, client, quiet()).GetMany(t.Context(), ID("a"), ID("b"), ID("c")); err != nil || hook.seen != 1 {
+		t.Fatalf("reading took %d pipelines, %v; want 1", hook.seen, err)
+	}
+}
+
+func TestSet_gives_everything_a_time_to_live(t *testing.T) {
+	t.Parallel()
+	server := newServer(t)
+	store := newStore(t, newClient(t, server), quiet())
+	for i := range 3 {
+		if _, err := store.Set(t.Context(), Entry{ID: "a", Workflow: "wf", Value: i}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys := server.Keys()
+	if len(keys) != 4 { // current, two put aside, the index
+		t.Fatalf("the keys are %v", keys)
+	}
+	for _, key := range keys {
+		if ttl := server.TTL(key); ttl <= 0 || ttl > DefaultTTL+indexGrace {
+			t.Errorf("%s lives %v; want %v", key, ttl, DefaultTTL)
+		}
+		if !strings.HasPrefix(key, "temporal-redis:") {
+			t.Errorf("%s is not under the namespace", key)
+		}
+	}
+	server.FastForward(DefaultTTL + indexGrace)
+	if keys := server.Keys(); len(keys) != 0 {
+		t.Fatalf("left behind: %v", keys)
+	}
+}

@@ -1,0 +1,162 @@
+package redisstate
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/temporal-redis/internal/keys"
+	"github.com/compozy/temporal-redis/internal/rediserr"
+	"github.com/compozy/temporal-redis/internal/telemetry"
+)
+
+// ConfigStore keeps configs. Implementations are safe for concurrent use; the
+// suite in testsuite/contract says what they have to do.
+//
+// Every method may also return errors wrapping ErrUnavailable, ErrDenied,
+// ErrClosed, and the context's error when the caller gave up.
+type ConfigStore interface {
+	// Get reads a config: the current content of the key's id, or, with a
+	// digest, exactly that content. Errors: ErrNotFound, ErrInvalidKey,
+	// ErrCorrupt, ErrNewerFormat, ErrWrongType.
+	Get(ctx context.Context, key Key) (Config, error)
+	// GetMany reads several configs at once; missing ones are absent from the
+	// map, and a key that is given twice is read once. Errors about single
+	// configs (ErrCorrupt, ErrNewerFormat, ErrWrongType) are joined, and the map
+	// then holds the others. ErrInvalidKey is told before anything is read.
+	GetMany(ctx context.Context, keys ...Key) (map[Key]Config, error)
+	// Set saves configs and returns their refs in the order of the entries.
+	// Nothing is written if any entry is invalid: ErrInvalidKey,
+	// ErrInvalidValue, ErrTooLarge. Saving the same content again gives the same
+	// ref and extends its life, never shortens it. Saving other content under an
+	// id keeps the earlier content readable for its refs. With an error from
+	// Redis some entries may have been written; saving again is safe.
+	Set(ctx context.Context, entries ...Entry) ([]Ref, error)
+	// Delete removes configs and tells how many were there: the current content
+	// of the key's id, or, with a digest, exactly that content. Refs to content
+	// that was overwritten earlier keep working. A process that has read the
+	// content by Ref may still have it in its near cache. Errors: ErrInvalidKey,
+	// told before anything is removed.
+	Delete(ctx context.Context, keys ...Key) (int, error)
+	// Scan lists the ids of current configs, each once, in no particular order,
+	// as keys without digests. Configs that are saved or removed meanwhile may
+	// or may not be listed. An error ends the listing. Errors: ErrInvalidKey.
+	Scan(ctx context.Context, scope Scope) iter.Seq2[Key, error]
+}
+
+// Scope says which configs Scan lists: those that match all fields that are
+// set; the zero value lists everything under the namespace.
+type Scope struct {
+	// Workflow lists what was saved for a workflow. It costs no more than what
+	// it lists.
+	Workflow string
+	// Prefix lists ids that start with it. Without Workflow it walks over all
+	// keys of every Redis master (SCAN), which is for operators, not for
+	// workflows.
+	Prefix string
+}
+
+// Store is the ConfigStore on Redis. NewStore makes one. It is safe for
+// concurrent use and runs nothing in the background.
+type Store struct {
+	client   redis.UniversalClient
+	space    keys.Space
+	ttl      time.Duration
+	maxBytes int
+	codec    Codec
+	near     *near // nil: no near cache
+	contents contents
+	hits     prometheus.Counter // answered by Redis
+	misses   prometheus.Counter
+	closed   atomic.Bool
+	// ordered tells that commands of one pipeline are executed in their order:
+	// there is one server, not a cluster of them.
+	ordered bool
+}
+
+var _ ConfigStore = (*Store)(nil)
+
+// NewStore makes a store on a client, which it never closes. Of the options it
+// uses Namespace, TTL, MaxConfigBytes, NearCacheBytes, Codec and the telemetry.
+// No I/O. Errors wrap ErrInvalidOptions.
+func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
+	if client == nil {
+		return nil, invalid("no client given to NewStore; use Conn.Client")
+	}
+	if err := o.validateStore(); err != nil {
+		return nil, err
+	}
+	o = o.withDefaults()
+	space, err := keys.NewSpace(o.Namespace, "")
+	if err != nil {
+		return nil, invalid("Namespace: %w", err)
+	}
+	tel, err := o.telemetry()
+	if err != nil {
+		return nil, err
+	}
+	near, err := newNear(o.NearCacheBytes, tel.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	_, single := client.(*redis.Client)
+	return &Store{
+		client:   client,
+		space:    space,
+		ttl:      o.TTL,
+		maxBytes: o.MaxConfigBytes,
+		codec:    o.Codec,
+		near:     near,
+		hits:     tel.Metrics.CacheHits.WithLabelValues(telemetry.CacheRedis),
+		misses:   tel.Metrics.CacheMisses.WithLabelValues(telemetry.CacheRedis),
+		ordered:  single,
+	}, nil
+}
+
+// Close ends the store: what is called afterwards returns ErrClosed. The client
+// stays open. Closing twice is fine.
+func (s *Store) Close() error {
+	if !s.closed.Swap(true) {
+		s.near.close()
+	}
+	return nil
+}
+
+// Names of operations and of our key family in errors.
+const (
+	opGet    = "redisstate: get"
+	opSet    = "redisstate: set"
+	opDelete = "redisstate: delete"
+	opScan   = "redisstate: scan"
+	family   = "config"
+)
+
+func (s *Store) checkOpen(op string) error {
+	if s.closed.Load() {
+		return fail(op, ErrClosed)
+	}
+	return nil
+}
+
+// fail says in which operation err happened.
+func fail(op string, err error) error {
+	return fmt.Errorf("%s (%s): %w", op, family, err)
+}
+
+// redisError turns the client's error into one of this package.
+func redisError(ctx context.Context, op string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case rediserr.Classify(ctx, err) == rediserr.NotFound:
+		return fail(op, ErrNotFound)
+	case rediserr.IsWrongType(err):
+		return fail(op, ErrWrongType)
+	}
+	return rediserr.Wrap(ctx, op, family, err)
+}

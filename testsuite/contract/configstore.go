@@ -1,0 +1,222 @@
+package contract
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/temporal-redis/redisstate"
+)
+
+// ConfigStoreBackend is a fresh place for configs, as ConfigStore's tests need
+// it.
+type ConfigStoreBackend struct {
+	// Open returns one more store on the same configs, as another process would
+	// have it: it shares no memory with those opened before. It closes the store
+	// at the end of the test. Options carry a TTL and a size limit that the suite
+	// relies on; what else there is (a namespace, telemetry) is the backend's to
+	// add.
+	Open func(tb testing.TB, opts redisstate.Options) redisstate.ConfigStore
+	// Pass lets time pass for what is stored.
+	Pass func(tb testing.TB, d time.Duration)
+	// Flush makes the backend forget everything.
+	Flush func(tb testing.TB)
+	// Stored gives the bytes stored for a key: the current value of its id or,
+	// with a digest, what was put aside.
+	Stored func(tb testing.TB, key redisstate.Key) []byte
+	// Damage puts raw in place of the bytes stored for a key; nil means
+	// something that is no string at all.
+	Damage func(tb testing.TB, key redisstate.Key, raw []byte)
+}
+
+// configStoreCase is one promise of redisstate.ConfigStore.
+type configStoreCase struct {
+	name  string
+	check func(tb testing.TB, b ConfigStoreBackend)
+}
+
+var configStoreCases = []configStoreCase{
+	{"gives back what was saved", givesBack},
+	{"gives equal JSON equal refs", equalRefs},
+	{"gives different content different refs", differentRefs},
+	{"keeps numbers and strings exactly", keepsExactly},
+	{"takes ids of any characters", takesAnyID},
+	{"keeps ids apart that look alike", keepsIDsApart},
+	{"does not find what was never saved", findsOnlySaved},
+	{"shows other processes what was saved", showsOthers},
+	{"reads the current content by id", readsCurrent},
+	{"reads overwritten content by its ref", readsOverwritten},
+	{"reads content by its ref through many overwrites", readsThroughOverwrites},
+	{"keeps each ref's content while many write the same id", keepsContentUnderWriters},
+	{"reads many at once", readsMany},
+	{"reads none at once", readsNone},
+	{"saves many at once in order", savesMany},
+	{"saves an id twice at once", savesTwiceAtOnce},
+	{"saves thousands at once", savesThousands},
+	{"expires after the time to live", expires},
+	{"gives an entry its own time to live", ownTTL},
+	{"extends the life of content that is saved again", extendsLife},
+	{"does not shorten the life of content that is saved again", keepsLife},
+	{"keeps overwritten content for its own time to live", keepsOverwrittenLife},
+	{"deletes current content", deletesCurrent},
+	{"deletes content by its ref only if it is there", deletesPinned},
+	{"lists what a workflow has", listsWorkflow},
+	{"moves a config between workflows", movesWorkflow},
+	{"does not list what is gone", listsLiving},
+	{"lists by prefix", listsPrefix},
+	{"lists everything", listsEverything},
+	{"stops listing when asked", stopsListing},
+	{"writes nothing when an entry is invalid", writesAllOrNothing},
+	{"refuses bad keys", refusesBadKeys},
+	{"refuses bad values", refusesBadValues},
+	{"refuses what is too large", refusesTooLarge},
+	{"tells corrupt content", tellsCorrupt},
+	{"tells content of a newer format", tellsNewerFormat},
+	{"tells a value of another type", tellsWrongType},
+	{"never takes damaged content for what a ref names", refusesDamagedAside},
+	{"reads the others beside a bad one", readsBesideBad},
+	{"heals a bad one by saving", healsBySaving},
+	{"forgets after a flush", forgetsAfterFlush},
+	{"ends with the caller's context", endsWithContext},
+}
+
+// ConfigStore tests that what a backend opens keeps the contract of
+// redisstate.ConfigStore: refs that never give other content, all or nothing
+// for invalid input, times to live, listings, typed errors. open is called once
+// for each test, which run in parallel. It logs how many tests ran.
+//
+// It cannot show what a store does when Redis is away.
+func ConfigStore(t *testing.T, open func(tb testing.TB) ConfigStoreBackend) {
+	ran := make(chan struct{}, len(configStoreCases))
+	for _, c := range configStoreCases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.check(t, open(t))
+			ran <- struct{}{}
+		})
+	}
+	t.Cleanup(func() { t.Logf("contract ConfigStore: %d of %d cases kept", len(ran), len(configStoreCases)) })
+}
+
+// ConfigStoreOnRedis is the backend of redisstate.Store on a Redis. Connect
+// makes a client for one more process and closes it at the end of the test; the
+// servers may hold other data.
+func ConfigStoreOnRedis(tb testing.TB, connect func(tb testing.TB) redis.UniversalClient) ConfigStoreBackend {
+	tb.Helper()
+	b := redisConfigs{client: connect(tb), namespace: "contract:" + uuid.NewString()}
+	return ConfigStoreBackend{
+		Open: func(tb testing.TB, opts redisstate.Options) redisstate.ConfigStore {
+			tb.Helper()
+			opts.Namespace = b.namespace
+			opts.Registerer = prometheus.NewRegistry()
+			opts.Logger = slog.New(slog.DiscardHandler)
+			store, err := redisstate.NewStore(connect(tb), opts)
+			if err != nil {
+				tb.Fatal(err)
+			}
+			tb.Cleanup(func() {
+				if err := store.Close(); err != nil {
+					tb.Error(err)
+				}
+			})
+			return store
+		},
+		Pass:   b.pass,
+		Flush:  b.flush,
+		Stored: b.stored,
+		Damage: b.damage,
+	}
+}
+
+// redisConfigs reaches the keys of a redisstate.Store past it.
+type redisConfigs struct {
+	client    redis.UniversalClient
+	namespace string
+}
+
+// key is the name of a key whose id has nothing to escape.
+func (r redisConfigs) key(key redisstate.Key) string {
+	name := r.namespace + ":config:" + key.ID
+	if key.Digest != "" {
+		name += "@" + string(key.Digest)
+	}
+	return name
+}
+
+// each calls do for every key of the namespace.
+func (r redisConfigs) each(tb testing.TB, do func(ctx context.Context, key string) error) {
+	tb.Helper()
+	walk := func(ctx context.Context, node redis.Cmdable) error {
+		keys := node.Scan(ctx, 0, r.namespace+":*", 1000).Iterator()
+		for keys.Next(ctx) {
+			if err := do(ctx, keys.Val()); err != nil {
+				return err
+			}
+		}
+		return keys.Err()
+	}
+	var err error
+	if cluster, ok := r.client.(*redis.ClusterClient); ok {
+		err = cluster.ForEachMaster(tb.Context(), func(ctx context.Context, node *redis.Client) error { return walk(ctx, node) })
+	} else {
+		err = walk(tb.Context(), r.client)
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// pass ages keys by taking d off their time to live, so that no test waits.
+func (r redisConfigs) pass(tb testing.TB, d time.Duration) {
+	tb.Helper()
+	r.each(tb, func(ctx context.Context, key string) error {
+		left, err := r.client.PTTL(ctx, key).Result()
+		switch {
+		case err != nil:
+			return err
+		case left == -1: // a key without expiry would be a leak
+			tb.Errorf("the key %s never expires", key)
+			return nil
+		case left <= d:
+			return r.client.Del(ctx, key).Err()
+		}
+		return r.client.PExpire(ctx, key, left-d).Err()
+	})
+}
+
+func (r redisConfigs) flush(tb testing.TB) {
+	tb.Helper()
+	r.each(tb, func(ctx context.Context, key string) error { return r.client.Del(ctx, key).Err() })
+}
+
+func (r redisConfigs) stored(tb testing.TB, key redisstate.Key) []byte {
+	tb.Helper()
+	raw, err := r.client.Get(tb.Context(), r.key(key)).Bytes()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return raw
+}
+
+func (r redisConfigs) damage(tb testing.TB, key redisstate.Key, raw []byte) {
+	tb.Helper()
+	_, err := r.client.TxPipelined(tb.Context(), func(p redis.Pipeliner) error {
+		name := r.key(key)
+		p.Del(tb.Context(), name)
+		if raw == nil {
+			p.RPush(tb.Context(), name, "something")
+		} else {
+			p.Set(tb.Context(), name, raw, 0)
+		}
+		p.PExpire(tb.Context(), name, time.Hour)
+		return nil
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
