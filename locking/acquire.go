@@ -1,0 +1,361 @@
+package locking
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/temporal-redis/internal/rediserr"
+)
+
+const (
+	// opTimeout bounds one call to the masters.
+	opTimeout = 3 * time.Second
+	// obtainTries is how often an obtain is asked again, with the same token,
+	// when it is unknown what came of it.
+	obtainTries = 3
+	// obtainPause is the time before the second try; it doubles.
+	obtainPause = 20 * time.Millisecond
+	// tellEvery is the time between two calls of a wait callback.
+	tellEvery = time.Second
+	// yieldPatience is how long a releaser that lets others go first listens
+	// before it looks whether anyone went.
+	yieldPatience = 10 * time.Millisecond
+)
+
+// acquisition is one Acquire. It is used by one goroutine.
+type acquisition struct {
+	manager  *Manager
+	request  request
+	resource string
+	keys     lockKeys
+	token    string
+
+	started   instant
+	bound     time.Time     // waiting ends here
+	lifetime  time.Duration // from started to the request's deadline; 0: none
+	contended bool
+	nextTell  time.Time // of the wait callback
+
+	uncertain bool           // an obtain ended without telling what it did
+	abandoned <-chan outcome // an obtain that still runs after we gave up
+}
+
+// outcome is what an obtain gave.
+type outcome struct {
+	grant     *grant
+	remaining time.Duration // of the other's lease, if it is held; 0: unknown
+	err       error
+}
+
+func newAcquisition(m *Manager, resource string, req request) *acquisition {
+	a := &acquisition{
+		manager:  m,
+		request:  req,
+		resource: resource,
+		keys:     keysOf(m.space, resource),
+		token:    newToken(),
+		started:  m.now(),
+	}
+	wait := req.wait
+	if !req.deadline.IsZero() {
+		a.lifetime = max(req.deadline.Sub(a.started.mono), 1)
+		wait = min(wait, a.lifetime)
+	}
+	a.bound = a.started.mono.Add(wait)
+	return a
+}
+
+// run waits for the turn within the process, then for the lock.
+func (a *acquisition) run(ctx context.Context) (lease *Lease, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := context.AfterFunc(a.manager.closing, func() { cancel(ErrClosed) })
+	defer stop()
+	defer func() {
+		if err != nil {
+			a.clean()
+		}
+	}()
+
+	if a.lifetime == 1 {
+		return nil, fmt.Errorf("locking: acquire: %w: the time given by WithDeadline has passed", ErrNotAcquired)
+	}
+	once := a.request.wait == 0
+	place, ok := a.manager.turns.join(a.resource, once)
+	if !ok {
+		a.noteContention()
+		return nil, a.notAcquired()
+	}
+	defer place.leave()
+	select {
+	case <-place.first:
+	default:
+		if err := a.await(ctx, place.first, 0); err != nil {
+			return nil, err
+		}
+	}
+	return a.contend(ctx, once)
+}
+
+// contend asks for the lock until it is granted or the wait is over.
+func (a *acquisition) contend(ctx context.Context, once bool) (*Lease, error) {
+	var watch vigil
+	defer func() {
+		if watch != nil {
+			watch.end()
+		}
+	}()
+	look := false
+	if !once && a.manager.turns.mustYield(a.resource) { // listen before asking
+		watch = a.manager.waiter.listen(a.keys, time.Until(a.bound))
+		err := a.await(ctx, watch.rung(), yieldPatience)
+		if look = errors.Is(err, errLook); err != nil && !look {
+			return nil, err
+		}
+	}
+	for {
+		lease, remaining, err := a.try(ctx, look)
+		if !errors.Is(err, errHeld) {
+			return lease, err
+		}
+		if once {
+			a.noteContention()
+			return nil, a.notAcquired()
+		}
+		if watch == nil {
+			watch = a.manager.waiter.listen(a.keys, time.Until(a.bound))
+		} else if !look {
+			watch.again()
+		}
+		err = a.await(ctx, watch.rung(), watch.patience(remaining))
+		look = errors.Is(err, errLook)
+		if err != nil && !look {
+			return nil, err
+		}
+	}
+}
+
+// errLook says that nothing was heard and it is time to look.
+var errLook = errors.New("nothing was heard")
+
+// await blocks until there is a ring. It returns errLook after patience (0:
+// never), ErrNotAcquired at the bound, and an error when ctx ends.
+func (a *acquisition) await(ctx context.Context, rung <-chan struct{}, patience time.Duration) error {
+	a.noteContention()
+	left := time.Until(a.bound)
+	if left <= 0 {
+		return a.notAcquired()
+	}
+	bound := time.NewTimer(left)
+	defer bound.Stop()
+	var look <-chan time.Time
+	if patience > 0 {
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		look = timer.C
+	}
+	for {
+		due, stop := a.tellTimer()
+		select {
+		case <-rung:
+			stop()
+			return nil
+		case <-look:
+			stop()
+			return errLook
+		case <-bound.C:
+			stop()
+			return a.notAcquired()
+		case <-ctx.Done():
+			stop()
+			return gaveUp(ctx)
+		case <-due:
+			a.tell()
+		}
+	}
+}
+
+// tellTimer fires when the wait callback is due.
+func (a *acquisition) tellTimer() (<-chan time.Time, func() bool) {
+	if a.request.onWait == nil {
+		return nil, func() bool { return false }
+	}
+	timer := time.NewTimer(time.Until(a.nextTell))
+	return timer.C, timer.Stop
+}
+
+func (a *acquisition) tell() {
+	a.nextTell = time.Now().Add(tellEvery)
+	a.request.onWait(Waiting{
+		Elapsed:   time.Since(a.started.mono),
+		Remaining: max(time.Until(a.bound), 0),
+	})
+}
+
+// noteContention counts an acquisition once, however long it waits.
+func (a *acquisition) noteContention() {
+	if a.contended {
+		return
+	}
+	a.contended = true
+	a.manager.telemetry.Metrics.LockContention.Inc()
+	if a.request.onWait != nil && a.request.wait > 0 {
+		a.tell()
+	}
+}
+
+func (a *acquisition) notAcquired() error {
+	return fmt.Errorf("locking: acquire: %w: still held by another after %s; try again later or wait longer (WithWait)",
+		ErrNotAcquired, time.Since(a.started.mono).Round(time.Millisecond))
+}
+
+// try asks for the lock, again with the same token where it is unknown what
+// came of it: if the first one was granted and the reply lost, the second meets
+// its own token and is granted too. look asks only if the lock is free.
+func (a *acquisition) try(ctx context.Context, look bool) (*Lease, time.Duration, error) {
+	for n, pause := 1, obtainPause; ; n, pause = n+1, 2*pause {
+		lease, remaining, err := a.attempt(ctx, look)
+		if n == obtainTries || !errors.Is(err, ErrUnavailable) {
+			return lease, remaining, err
+		}
+		if sleep(ctx, jitter(pause)) != nil {
+			return nil, 0, gaveUp(ctx)
+		}
+	}
+}
+
+// attempt asks once.
+func (a *acquisition) attempt(ctx context.Context, look bool) (*Lease, time.Duration, error) {
+	if ctx.Err() != nil {
+		return nil, 0, gaveUp(ctx)
+	}
+	start := a.manager.now()
+	ttl := a.ttl(start)
+	o, answered := a.call(ctx, func(ctx context.Context) outcome { return a.obtain(ctx, ttl, look) }, min(opTimeout, ttl/2))
+	if !answered {
+		return nil, 0, gaveUp(ctx)
+	}
+	if o.err != nil {
+		a.uncertain = a.uncertain || maybeGranted(o.err)
+		return nil, o.remaining, o.err
+	}
+	lease := newLease(a, o.grant, start, ttl)
+	switch {
+	case lease.left(a.manager.now()) <= 0:
+		a.uncertain = true
+		return nil, 0, wrap("locking: acquire", errLate)
+	case ctx.Err() != nil:
+		a.uncertain = true
+		return nil, 0, gaveUp(ctx)
+	}
+	lease.watch()
+	return lease, 0, nil
+}
+
+// call runs obtain to its end even if ctx ends before, because an obtain that
+// was cut off might reach Redis after the undoing of it. After an outage it
+// runs in the background, so that the end of ctx is noticed at once; else that
+// would cost more than the call itself.
+func (a *acquisition) call(ctx context.Context, obtain func(context.Context) outcome, atMost time.Duration) (o outcome, answered bool) {
+	m := a.manager
+	run := func() outcome {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), atMost)
+		defer cancel()
+		o := obtain(ctx)
+		m.troubled.Store(errors.Is(o.err, ErrUnavailable))
+		return o
+	}
+	if !m.troubled.Load() {
+		return run(), true
+	}
+	result := make(chan outcome, 1)
+	m.spawn(func() { result <- run() })
+	select {
+	case o := <-result:
+		return o, true
+	case <-ctx.Done():
+		a.abandoned = result
+		return outcome{}, false
+	}
+}
+
+// errLate is an outage: Redis took as long as the lease is.
+var errLate = fmt.Errorf("the grant came when it was almost over: %w", context.DeadlineExceeded)
+
+func (a *acquisition) obtain(ctx context.Context, ttl time.Duration, look bool) outcome {
+	// After a lost reply the lock that is there may be our own; only asking for
+	// it tells.
+	if look && !a.uncertain {
+		remaining, err := a.manager.masters.remaining(ctx, a.keys)
+		if err == nil && remaining > 0 {
+			err = errHeld
+		}
+		if err != nil {
+			return outcome{remaining: remaining, err: err}
+		}
+	}
+	g, err := a.manager.masters.obtain(ctx, a.keys, a.token, ttl)
+	return outcome{grant: g, err: err}
+}
+
+// ttl is what to ask Redis for: less than usual if the lease's deadline comes
+// before, so that a holder that hangs does not keep the lock beyond it.
+func (a *acquisition) ttl(now instant) time.Duration {
+	return shorten(a.request.ttl, a.lifetime, now.since(a.started))
+}
+
+// shorten cuts ttl to what is left of lifetime (0: unbounded) after age.
+func shorten(ttl, lifetime, age time.Duration) time.Duration {
+	if lifetime == 0 {
+		return ttl
+	}
+	left := lifetime - age + drift(ttl)
+	return max(min(ttl, left.Truncate(time.Millisecond)), MinTTL)
+}
+
+// clean takes back, in the background, what may have been granted.
+func (a *acquisition) clean() {
+	if a.abandoned == nil && !a.uncertain {
+		return
+	}
+	m := a.manager
+	m.spawn(func() {
+		granted := a.uncertain
+		if a.abandoned != nil {
+			o := <-a.abandoned
+			granted = granted || o.err == nil || maybeGranted(o.err)
+		}
+		if granted {
+			m.persist(a.request.ttl, func(ctx context.Context) error { return m.masters.undo(ctx, a.keys, a.token) })
+		}
+	})
+}
+
+// maybeGranted tells whether Redis may have granted what ended in err.
+func maybeGranted(err error) bool {
+	var op *net.OpError
+	switch {
+	case errors.Is(err, errHeld),
+		errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrClosed),
+		errors.As(err, &op) && op.Op == "dial":
+		return false
+	}
+	return classOf(err) != rediserr.Denied
+}
+
+// gaveUp is the error of an acquisition whose context ended.
+func gaveUp(ctx context.Context) error {
+	cause := context.Cause(ctx)
+	switch {
+	case errors.Is(cause, ErrClosed):
+		return fmt.Errorf("locking: acquire: the manager was %w meanwhile", ErrClosed)
+	case errors.Is(cause, ctx.Err()):
+		return fmt.Errorf("locking: acquire: %w", cause)
+	}
+	return fmt.Errorf("locking: acquire: %w: %w", ctx.Err(), cause)
+}

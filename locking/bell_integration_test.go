@@ -1,0 +1,217 @@
+//go:build integration
+
+package locking
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/temporal-redis/internal/keys"
+	"github.com/compozy/temporal-redis/internal/redistest"
+)
+
+const testPatience = 30 * time.Second
+
+// belfry is a real server with as many processes' bells as a test wants.
+type belfry struct {
+	t       *testing.T
+	server  *redistest.Server
+	control *redis.Client
+	keys    lockKeys
+}
+
+func newBelfry(t *testing.T, opts ...redistest.Option) *belfry {
+	t.Helper()
+	server := redistest.Start(t, opts...)
+	space, err := keys.NewSpace("test", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &belfry{t: t, server: server, control: server.ControlClient(t), keys: keysOf(space, "r")}
+}
+
+// bells are one process' waiter, and a function that rings.
+func (b *belfry) bells(options *redis.Options) (*bells, func()) {
+	b.t.Helper()
+	client := redis.NewClient(options)
+	n := newNode(client, systemClock)
+	var tasks sync.WaitGroup
+	waiter := newBells(client, n.ring, tasks.Go)
+	b.t.Cleanup(func() {
+		tasks.Wait()
+		waiter.close()
+		_ = client.Close()
+	})
+	return waiter, func() {
+		if err := n.ring(context.Background(), b.keys); err != nil {
+			b.t.Error(err)
+		}
+	}
+}
+
+// eventually waits for a condition of the server that has no event.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	giveUp := time.After(testPatience)
+	for !is() {
+		select {
+		case <-tick.C:
+		case <-giveUp:
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// blocked is the number of commands that Redis holds open.
+func (b *belfry) blocked() int {
+	b.t.Helper()
+	info, err := b.control.Info(context.Background(), "clients").Result()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for line := range strings.Lines(info) {
+		if count, ok := strings.CutPrefix(strings.TrimSpace(line), "blocked_clients:"); ok {
+			return int(count[0] - '0') // fewer than ten
+		}
+	}
+	b.t.Fatal("INFO does not say")
+	return 0
+}
+
+func heard(t *testing.T, v vigil) {
+	t.Helper()
+	select {
+	case <-v.rung():
+	case <-time.After(testPatience):
+		t.Fatal("not heard")
+	}
+}
+
+func TestBells_wake_the_one_that_listened_longest(t *testing.T) {
+	t.Parallel()
+	b := newBelfry(t)
+	const processes = 5
+	vigils := make([]vigil, processes)
+	var ring func()
+	for i := range processes {
+		var waiter *bells
+		waiter, ring = b.bells(b.server.Options())
+		vigils[i] = waiter.listen(b.keys, testPatience)
+		defer vigils[i].end()
+		eventually(t, "it listens", func() bool { return b.blocked() == i+1 })
+	}
+	for i, v := range vigils {
+		ring()
+		heard(t, v)
+		for _, other := range vigils[i+1:] {
+			select {
+			case <-other.rung():
+				t.Fatal("woke two")
+			default:
+			}
+		}
+	}
+}
+
+func TestBells_keep_a_ring_for_one_who_is_about_to_listen(t *testing.T) {
+	t.Parallel()
+	b := newBelfry(t)
+	waiter, ring := b.bells(b.server.Options())
+	ring()
+	ring() // no more than one is kept
+	v := waiter.listen(b.keys, testPatience)
+	defer v.end()
+	heard(t, v)
+	v.again()
+	eventually(t, "it listens again", func() bool { return b.blocked() == 1 })
+	ring()
+	heard(t, v)
+}
+
+func TestBells_end_a_wait_at_once_and_leave_no_one_blocked(t *testing.T) {
+	t.Parallel()
+	b := newBelfry(t)
+	waiter, _ := b.bells(b.server.Options())
+	for range 10 {
+		v := waiter.listen(b.keys, time.Hour)
+		v.end()
+		v.end()
+	}
+	v := waiter.listen(b.keys, time.Hour)
+	eventually(t, "it listens", func() bool { return b.blocked() == 1 })
+	v.end()
+	eventually(t, "nobody listens", func() bool { return b.blocked() == 0 && len(waiter.lines) == 0 })
+}
+
+func TestBells_pass_on_a_ring_that_came_too_late(t *testing.T) {
+	t.Parallel()
+	b := newBelfry(t)
+	leaver, ring := b.bells(b.server.Options())
+	stayer, _ := b.bells(b.server.Options())
+	for round := range 100 {
+		b.keys.queue = fmt.Sprintf("queue:%d", round) // its own: a ring may be passed on needlessly
+		leaving := leaver.listen(b.keys, testPatience)
+		eventually(t, "the leaver listens", func() bool { return b.blocked() == 1 })
+		staying := stayer.listen(b.keys, testPatience)
+		eventually(t, "both listen", func() bool { return b.blocked() == 2 })
+		var wg sync.WaitGroup
+		wg.Go(ring)
+		wg.Go(leaving.end)
+		wg.Wait()
+		heard(t, staying)
+		staying.end()
+		eventually(t, "nobody listens", func() bool { return b.blocked() == 0 && len(leaver.lines)+len(stayer.lines) == 0 })
+	}
+}
+
+func TestBells_poll_where_redis_lets_nobody_listen(t *testing.T) {
+	t.Parallel()
+	for name, rules := range map[string][]string{
+		"no CLIENT ID":      {"-client"},
+		"no CLIENT UNBLOCK": {"-client|unblock"},
+		"no BZPOPMIN":       {"-bzpopmin"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBelfry(t, redistest.WithUser("locker", append([]string{"on", ">pw", "~*", "+@all"}, rules...)...))
+			options := b.server.Options()
+			options.Username, options.Password = "locker", "pw"
+			waiter, _ := b.bells(options)
+			v := waiter.listen(b.keys, 2*time.Second)
+			if name != "no CLIENT UNBLOCK" {
+				heard(t, v) // to look at once
+			} else {
+				eventually(t, "it listens", func() bool { return b.blocked() == 1 })
+			}
+			v.end()
+			eventually(t, "later waits poll", waiter.rests)
+			polling := waiter.listen(b.keys, time.Minute)
+			defer polling.end()
+			if pause := polling.patience(0); pause > pollLast {
+				t.Fatalf("looks every %s only", pause)
+			}
+		})
+	}
+}
+
+func TestBells_look_by_themselves_when_the_connection_breaks(t *testing.T) {
+	t.Parallel()
+	b := newBelfry(t)
+	waiter, _ := b.bells(b.server.Options())
+	v := waiter.listen(b.keys, time.Hour)
+	defer v.end()
+	eventually(t, "it listens", func() bool { return b.blocked() == 1 })
+	b.server.Kill()
+	heard(t, v)
+	if pause := v.patience(0); pause > pollLast {
+		t.Fatalf("looks every %s only", pause)
+	}
+}

@@ -1,0 +1,182 @@
+//go:build integration
+
+package locking_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/temporal-redis/internal/redistest"
+	"github.com/compozy/temporal-redis/locking"
+	"github.com/compozy/temporal-redis/testsuite/contract"
+)
+
+func TestLockManager_on_redis_server(t *testing.T) {
+	t.Parallel()
+	contract.LockManager(t, func(tb testing.TB) contract.LockManagerBackend {
+		server := redistest.Start(tb)
+		return contract.LockManagerBackend{
+			Open: func(tb testing.TB, opts locking.Options) locking.LockManager { return open(tb, server, opts) },
+			Flush: func(tb testing.TB) {
+				if err := server.ControlClient(tb).FlushAll(context.Background()).Err(); err != nil {
+					tb.Fatal(err)
+				}
+			},
+		}
+	})
+}
+
+// A cluster of one master refuses commands whose keys do not share a slot.
+func TestLockManager_on_a_cluster(t *testing.T) {
+	t.Parallel()
+	contract.LockManager(t, func(tb testing.TB) contract.LockManagerBackend {
+		tb.Helper()
+		server := redistest.Start(tb, redistest.WithConfig("cluster-enabled", "yes"))
+		control := server.ControlClient(tb)
+		if err := control.ClusterAddSlotsRange(context.Background(), 0, 16383).Err(); err != nil {
+			tb.Fatal(err)
+		}
+		until(tb, "the cluster is up", func() bool {
+			info, err := control.ClusterInfo(context.Background()).Result()
+			return err == nil && strings.Contains(info, "cluster_state:ok")
+		})
+		return contract.LockManagerBackend{
+			Open: func(tb testing.TB, opts locking.Options) locking.LockManager {
+				tb.Helper()
+				client := redis.NewClusterClient(&redis.ClusterOptions{
+					Addrs: []string{server.Addr()}, ContextTimeoutEnabled: true, MaxRetries: -1,
+				})
+				tb.Cleanup(func() { _ = client.Close() })
+				m, err := locking.New(client, quiet(opts))
+				if err != nil {
+					tb.Fatal(err)
+				}
+				closeLater(tb, m)
+				return m
+			},
+		}
+	})
+}
+
+// contend has goroutines on several managers visit one critical section, while
+// disturb runs.
+func contend(ctx context.Context, managers []*locking.Manager, each, rounds int, disturb func(stop <-chan struct{})) error {
+	var (
+		section contract.Exclusion
+		wg      sync.WaitGroup
+		errs    = make(chan error, each*len(managers))
+		stop    = make(chan struct{})
+		stopped = make(chan struct{})
+	)
+	go func() {
+		defer close(stopped)
+		disturb(stop)
+	}()
+	for _, m := range managers {
+		for range each {
+			wg.Go(func() {
+				for range rounds {
+					lease, err := m.Acquire(ctx, "r")
+					if err != nil {
+						errs <- err
+						return
+					}
+					section.Enter(lease.Fence())
+					<-time.After(time.Millisecond)
+					section.Leave()
+					if err := lease.Release(ctx); err != nil {
+						errs <- err
+						return
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+	close(stop)
+	<-stopped
+	close(errs)
+	if err := errors.Join(section.Err(), <-errs); err != nil {
+		return err
+	}
+	if want := each * rounds * len(managers); section.Visits() != want {
+		return fmt.Errorf("%d visits; want %d", section.Visits(), want)
+	}
+	return nil
+}
+
+func undisturbed(<-chan struct{}) {}
+
+func TestExclusion_of_sixteen_goroutines_on_four_managers(t *testing.T) {
+	t.Parallel()
+	for name, disturb := range map[string]func(context.Context, *redis.Client) error{
+		"undisturbed":                 func(context.Context, *redis.Client) error { return nil },
+		"while scripts are forgotten": func(ctx context.Context, c *redis.Client) error { return c.ScriptFlush(ctx).Err() },
+		"while connections are cut": func(ctx context.Context, c *redis.Client) error {
+			return c.ClientKillByFilter(ctx, "TYPE", "normal", "SKIPME", "yes").Err()
+		},
+		"while rings and records are deleted": func(ctx context.Context, c *redis.Client) error {
+			return c.Del(ctx, "temporal-redis:lockq:{r}", "temporal-redis:lockgrant:{r}").Err()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			control := server.ControlClient(t)
+			managers := make([]*locking.Manager, 4)
+			for i := range managers {
+				managers[i] = open(t, server, locking.Options{Wait: patience})
+			}
+			err := contend(t.Context(), managers, 4, 10, func(stop <-chan struct{}) {
+				tick := time.NewTicker(50 * time.Millisecond)
+				defer tick.Stop()
+				for {
+					select {
+					case <-stop:
+						return
+					case <-tick.C:
+						if err := disturb(context.Background(), control); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func TestExclusion_rejects_broken_lockers(t *testing.T) {
+	t.Parallel()
+	for how, want := range map[string]string{
+		locking.GrantsHeld:    "at the same time",
+		locking.RepeatsFences: "after fence",
+	} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			managers := make([]*locking.Manager, 4)
+			for i := range managers {
+				m, err := locking.Broken(server.Client(t), quiet(locking.Options{Wait: patience}), how)
+				if err != nil {
+					t.Fatal(err)
+				}
+				closeLater(t, m)
+				managers[i] = m
+			}
+			err := contend(t.Context(), managers, 4, 5, undisturbed)
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Fatalf("accepted: %v", err)
+			}
+		})
+	}
+}

@@ -1,0 +1,260 @@
+package locking
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// fault is what happens to one call to the fake masters.
+type fault int
+
+const (
+	none      fault = iota
+	lostCall        // not executed, the caller gets an outage
+	lostReply       // executed, the caller gets an outage
+	hangs           // not executed, the caller gets nothing until its context ends
+)
+
+var errOutage = wrap("fake", io.EOF)
+
+// fakeMasters keep locks in memory and expire them by time.Now, which is
+// virtual inside a synctest bubble.
+type fakeMasters struct {
+	mu       sync.Mutex
+	locks    map[string]fakeLock
+	fences   map[string]uint64
+	previous map[string]string
+	started  time.Time
+
+	calls  map[string][]time.Duration // by operation: when, since started
+	faults map[string]func(n int) fault
+	gate   chan struct{} // if not nil: obtain passes it first, whatever its context says
+	slow   time.Duration // how long obtain takes, whatever its context says
+}
+
+type fakeLock struct {
+	token   string
+	expires time.Time
+}
+
+func newFake() *fakeMasters {
+	return &fakeMasters{
+		locks:    make(map[string]fakeLock),
+		fences:   make(map[string]uint64),
+		previous: make(map[string]string),
+		started:  time.Now(),
+		calls:    make(map[string][]time.Duration),
+		faults:   make(map[string]func(int) fault),
+	}
+}
+
+// call notes an operation and plays its fault around do.
+func (f *fakeMasters) call(ctx context.Context, op string, do func() error) error {
+	f.mu.Lock()
+	f.calls[op] = append(f.calls[op], time.Since(f.started))
+	what := none
+	if plan := f.faults[op]; plan != nil {
+		what = plan(len(f.calls[op]))
+	}
+	f.mu.Unlock()
+	switch what {
+	case none, lostReply:
+	case lostCall:
+		return errOutage
+	case hangs:
+		<-ctx.Done()
+		return wrap("fake", ctx.Err())
+	}
+	f.mu.Lock()
+	err := do()
+	f.mu.Unlock()
+	if what == lostReply {
+		return errOutage
+	}
+	return err
+}
+
+func (f *fakeMasters) holder(key string) (fakeLock, bool) {
+	l, ok := f.locks[key]
+	return l, ok && time.Now().Before(l.expires)
+}
+
+// fakeTokens keep a grant's token where the real one has its votes.
+var fakeTokens sync.Map // *grant -> token
+
+func (f *fakeMasters) obtain(ctx context.Context, k lockKeys, token string, ttl time.Duration) (*grant, error) {
+	if f.gate != nil {
+		<-f.gate
+	}
+	pass(f.slow)
+	var g *grant
+	err := f.call(ctx, "obtain", func() error {
+		if l, ok := f.holder(k.lock); ok && l.token != token {
+			return errHeld
+		}
+		f.locks[k.lock] = fakeLock{token, time.Now().Add(ttl)}
+		f.fences[k.lock]++
+		g = &grant{fence: f.fences[k.lock], previous: f.previous[k.lock]}
+		f.previous[k.lock] = token
+		fakeTokens.Store(g, token)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+func (f *fakeMasters) owns(k lockKeys, token string) bool {
+	l, ok := f.holder(k.lock)
+	return ok && l.token == token
+}
+
+func tokenOf(g *grant) string {
+	token, _ := fakeTokens.Load(g)
+	text, _ := token.(string)
+	return text
+}
+
+func (f *fakeMasters) extend(ctx context.Context, g *grant, ttl time.Duration) error {
+	return f.call(ctx, "extend", func() error {
+		for key, l := range f.locks {
+			if l.token == tokenOf(g) && time.Now().Before(l.expires) {
+				f.locks[key] = fakeLock{l.token, time.Now().Add(ttl)}
+				return nil
+			}
+		}
+		return errGone
+	})
+}
+
+func (f *fakeMasters) release(ctx context.Context, k lockKeys, g *grant) (bool, error) {
+	return false, f.call(ctx, "release", func() error {
+		if !f.owns(k, tokenOf(g)) {
+			return errGone
+		}
+		delete(f.locks, k.lock)
+		return nil
+	})
+}
+
+func (f *fakeMasters) undo(ctx context.Context, k lockKeys, token string) error {
+	return f.call(ctx, "undo", func() error {
+		if f.owns(k, token) {
+			delete(f.locks, k.lock)
+		}
+		return nil
+	})
+}
+
+func (f *fakeMasters) remaining(ctx context.Context, k lockKeys) (left time.Duration, err error) {
+	err = f.call(ctx, "remaining", func() error {
+		if l, ok := f.holder(k.lock); ok {
+			left = time.Until(l.expires)
+		}
+		return nil
+	})
+	return left, err
+}
+
+// held tells whether anybody holds the lock.
+func (f *fakeMasters) held(k lockKeys) (fakeLock, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.holder(k.lock)
+}
+
+// flush loses all locks, as FLUSHALL does.
+func (f *fakeMasters) flush() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.locks)
+}
+
+func (f *fakeMasters) count(op string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.calls[op])
+}
+
+func (f *fakeMasters) plan(op string, what func(n int) fault) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.faults[op] = what
+}
+
+func always(what fault) func(int) fault { return func(int) fault { return what } }
+
+// first has the first n calls go wrong.
+func first(n int, what fault) func(int) fault {
+	return func(call int) fault {
+		if call <= n {
+			return what
+		}
+		return none
+	}
+}
+
+// skewedClock is the system's, with a wall clock that a test can push.
+type skewedClock struct{ skew atomic.Int64 }
+
+func (c *skewedClock) now() instant {
+	i := systemClock()
+	i.wall = i.wall.Add(time.Duration(c.skew.Load()))
+	return i
+}
+
+// pass lets time go by, which inside a synctest bubble takes none.
+func pass(d time.Duration) { <-time.After(d) }
+
+type pollWaiter struct{}
+
+func (pollWaiter) listen(lockKeys, time.Duration) vigil { return &poller{} }
+func (pollWaiter) close()                               {}
+
+// fakeManager is a Manager on fake masters, closed at the end of the test.
+func fakeManager(t *testing.T, masters masters, opts Options) *Manager {
+	t.Helper()
+	return fakeManagerWith(t, masters, systemClock, opts)
+}
+
+func fakeManagerWith(t *testing.T, masters masters, now clock, opts Options) *Manager {
+	t.Helper()
+	opts.Registerer = prometheus.NewRegistry()
+	opts.Logger = slog.New(slog.DiscardHandler)
+	m, err := newManager(masters, now, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.waiter = pollWaiter{}
+	t.Cleanup(func() {
+		if err := m.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+func acquire(t *testing.T, m *Manager, resource string, opts ...Option) *Lease {
+	t.Helper()
+	lease, err := m.Acquire(t.Context(), resource, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lease
+}
+
+func wantErr(t *testing.T, err, target error) {
+	t.Helper()
+	if !errors.Is(err, target) {
+		t.Fatalf("got error %v; want %v", err, target)
+	}
+}

@@ -1,0 +1,96 @@
+package locking
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// fenceMember is the one member of a fence counter, which is a sorted set
+// because only ZADD can raise a number to a value without a script.
+const fenceMember = "m"
+
+// fenceTTL is how long the counter and the record of the last grant outlive
+// the last acquisition. The counter may expire: it starts again at the clock,
+// which by then has passed every number given out.
+const fenceTTL = 24 * time.Hour
+
+// maxFence is the largest number that a score (a float64) holds exactly.
+const maxFence = 1 << 53
+
+var (
+	errFenceRange = errors.New("the fence counter is out of range; delete the fence key of this resource")
+	errClockRange = errors.New("the clock of the Redis server is out of range; set it")
+	errVanished   = errors.New("the lock vanished while it was granted")
+)
+
+// fencing numbers a grant. Around the obtain script it sends
+//
+//	ZADD fence GT <clock us> m     the counter is never behind the clock
+//	EVALSHA obtain
+//	ZINCRBY fence 1 m              this grant's number
+//	EXPIRE fence
+//	GET grant                      who was granted before us
+//	COPY lock grant REPLACE        whoever holds the lock now was granted last
+//	EXPIRE grant
+//
+// The number rises: ZINCRBY gives each caller another one, and a caller that
+// holds the lock got its number after everyone who held it before. It also
+// rises over a flush, an expiry and a fail-over that loses increments, because
+// the clock has moved on by more than the number of attempts made. Processes
+// know that clock to within a round trip, so a counter that is lost within one
+// of a grant may start again below it.
+//
+// An attempt that finds the lock held raises the counter too, and so does a
+// pipeline that the client repeats: the numbers have gaps. Whether somebody was
+// granted in between is therefore not read off the numbers but off the record
+// of the last grant. COPY keeps it true without a script: after a failed attempt
+// it copies the holder's own token, so only a grant changes the record.
+type fencing struct {
+	keys lockKeys
+	seed int64 // microseconds
+
+	seeded   *redis.IntCmd
+	number   *redis.FloatCmd
+	previous *redis.StringCmd
+	copied   *redis.Cmd
+	expiries [2]*redis.BoolCmd
+}
+
+func (f *fencing) before(ctx context.Context, pipe redis.Pipeliner) {
+	f.seeded = pipe.ZAddGT(ctx, f.keys.fence, redis.Z{Score: float64(f.seed), Member: fenceMember})
+}
+
+func (f *fencing) after(ctx context.Context, pipe redis.Pipeliner) {
+	f.number = pipe.ZIncrBy(ctx, f.keys.fence, 1, fenceMember)
+	f.expiries[0] = pipe.Expire(ctx, f.keys.fence, fenceTTL)
+	f.previous = pipe.Get(ctx, f.keys.grant)
+	// Not pipe.Copy: it names a database, and so needs the client's.
+	f.copied = pipe.Do(ctx, "copy", f.keys.lock, f.keys.grant, "replace")
+	f.expiries[1] = pipe.Expire(ctx, f.keys.grant, fenceTTL)
+}
+
+// result is the number of the grant and the token of the one before ("" if
+// Redis does not know it). It fails if any of the commands did: a lease without
+// its fence is not given out.
+func (f *fencing) result() (fence uint64, previous string, err error) {
+	previous, err = f.previous.Result()
+	if errors.Is(err, redis.Nil) {
+		err = nil
+	}
+	for _, err := range []error{f.seeded.Err(), f.number.Err(), f.expiries[0].Err(), err, f.copied.Err(), f.expiries[1].Err()} {
+		if err != nil {
+			return 0, "", err
+		}
+	}
+	if n, err := f.copied.Int(); err != nil || n == 0 {
+		return 0, "", errVanished
+	}
+	number := f.number.Val()
+	if number < 1 || number > maxFence {
+		return 0, "", errFenceRange
+	}
+	return uint64(number), previous, nil
+}

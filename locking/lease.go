@@ -1,0 +1,293 @@
+package locking
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/compozy/temporal-redis/internal/rediserr"
+	"github.com/compozy/temporal-redis/internal/telemetry"
+)
+
+// Lease is the right to a resource for a time that is prolonged in the
+// background until Release. It is safe for concurrent use. See the package
+// comment for its states.
+type Lease struct {
+	manager    *Manager
+	resource   string
+	keys       lockKeys
+	token      string
+	grant      *grant
+	ttl        time.Duration
+	renewEvery time.Duration
+	acquired   instant
+	lifetime   time.Duration // from acquired to the holder's deadline; 0: none
+
+	ctx    context.Context //nolint:containedctx // done when the lease is over: what Context returns
+	cancel context.CancelCauseFunc
+
+	mu       sync.Mutex
+	state    state
+	from     instant       // sending of the last renewal that Redis confirmed
+	validFor time.Duration // after from
+
+	kept   bool        // keep runs or is not needed any more
+	alarm  *time.Timer // starts keep
+	unhear func() bool // stops hearing of Manager.Close
+
+	given    chan struct{} // closed when Release is through
+	givenErr error         // what it returned
+}
+
+type state int
+
+const (
+	held state = iota
+	released
+	lost
+)
+
+// errReleased is the cause of a lease's context after Release.
+var errReleased = fmt.Errorf("locking: the lease was released: %w", context.Canceled)
+
+func newLease(a *acquisition, g *grant, from instant, ttl time.Duration) *Lease {
+	l := &Lease{
+		manager:    a.manager,
+		resource:   a.resource,
+		keys:       a.keys,
+		token:      a.token,
+		grant:      g,
+		ttl:        a.request.ttl,
+		renewEvery: a.request.renewEvery,
+		acquired:   from,
+		from:       from,
+		validFor:   ttl - drift(ttl),
+		given:      make(chan struct{}),
+	}
+	if a.lifetime > 0 {
+		l.lifetime = max(a.lifetime-from.since(a.started), 1)
+	}
+	l.ctx, l.cancel = context.WithCancelCause(context.Background())
+	return l
+}
+
+// Resource is the name that was acquired.
+func (l *Lease) Resource() string { return l.resource }
+
+// Fence is the number of this grant. Of two leases of one resource, the one
+// granted later has the higher number, whatever happened between: hand it to
+// what you write to, and have a lower one refused there. The numbers have gaps
+// and fit into 53 bits.
+func (l *Lease) Fence() uint64 { return l.grant.fence }
+
+// Follows tells whether this lease came directly after earlier: the same
+// resource, and nobody was granted it in between. A holder that lost its lease
+// and got it back may then keep what it did meanwhile. False when Redis no
+// longer knows.
+func (l *Lease) Follows(earlier *Lease) bool {
+	return earlier != nil && earlier.resource == l.resource && l.grant.previous != "" && l.grant.previous == earlier.token
+}
+
+// Context is done when the lease is over: with cause ErrLost (see
+// context.Cause) when it ended before its release, else with a cause that is
+// context.Canceled. It does not depend on the context given to Acquire and
+// carries nothing of it; see Bind.
+func (l *Lease) Context() context.Context { return l.ctx }
+
+// Deadline is when the lease ends unless it is renewed before. It moves with
+// each renewal.
+func (l *Lease) Deadline() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	deadline := l.from.mono.Add(l.validFor)
+	if l.lifetime > 0 {
+		if last := l.acquired.mono.Add(l.lifetime); last.Before(deadline) {
+			return last
+		}
+	}
+	return deadline
+}
+
+// Err is nil while the lease is held; afterwards it is the cause of Context's
+// end. It compares the clocks itself, so it tells the truth even if the process
+// was stopped and nothing in it had time to notice.
+func (l *Lease) Err() error {
+	l.check(l.manager.now())
+	return context.Cause(l.ctx)
+}
+
+// Bind returns a context that is ctx but also ends, with the same cause, when
+// the lease is over. The returned function frees what it takes; call it.
+func (l *Lease) Bind(ctx context.Context) (context.Context, context.CancelFunc) {
+	bound, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(l.ctx, func() { cancel(context.Cause(l.ctx)) })
+	return bound, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
+// left is how long the lease is still valid without another renewal.
+func (l *Lease) left(now instant) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.leftLocked(now)
+}
+
+func (l *Lease) leftLocked(now instant) time.Duration {
+	left := l.validFor - now.since(l.from)
+	if l.lifetime > 0 {
+		left = min(left, l.lifetime-now.since(l.acquired))
+	}
+	return left
+}
+
+// check ends the lease if its time is over.
+func (l *Lease) check(now instant) {
+	l.mu.Lock()
+	over := l.state == held && l.leftLocked(now) <= 0
+	reason := l.reasonLocked(now)
+	l.mu.Unlock()
+	if over {
+		l.lose(reason, nil)
+	}
+}
+
+func (l *Lease) reasonLocked(now instant) string {
+	switch {
+	case l.lifetime > 0 && l.lifetime <= now.since(l.acquired):
+		return telemetry.LostDeadline
+	case now.mono.Sub(l.from.mono) < l.validFor:
+		return telemetry.LostSuspended
+	}
+	return telemetry.LostExpired
+}
+
+// lose ends the lease before its release. why may be nil. It reports false if
+// the lease was over already.
+func (l *Lease) lose(reason string, why error) bool {
+	cause := fmt.Errorf("locking: %w: %s", ErrLost, lossText[reason])
+	if why != nil {
+		cause = fmt.Errorf("%w: %w", cause, why)
+	}
+	if l.end(lost, cause) != held {
+		return false
+	}
+	l.account(reason, cause)
+	if reason != telemetry.LostGone && l.manager.begin() {
+		// Redis may keep it for a while yet, for nobody.
+		go func() {
+			defer l.manager.tasks.Done()
+			l.giveBack()
+		}()
+	}
+	return true
+}
+
+// lossText says what each reason means.
+var lossText = map[string]string{
+	telemetry.LostExpired:   "no renewal got through in time",
+	telemetry.LostGone:      "redis no longer knows it (flushed, restarted, deleted, or expired early)",
+	telemetry.LostDeadline:  "the time given by WithDeadline came",
+	telemetry.LostSuspended: "the machine slept, or its clock was set, past the lease's end",
+	telemetry.LostClosed:    "the manager was closed",
+}
+
+// account tells telemetry of a lost lease.
+func (l *Lease) account(reason string, cause error) {
+	m := l.manager.telemetry
+	held := time.Since(l.acquired.mono)
+	m.Metrics.LockLost.WithLabelValues(reason).Inc()
+	m.Metrics.LockHold.Observe(held.Seconds())
+	level := slog.LevelWarn
+	if reason == telemetry.LostDeadline || reason == telemetry.LostClosed {
+		level = slog.LevelInfo
+	}
+	m.Log.Log(context.Background(), level, "lease lost", "reason", reason, "held", held, "error", cause)
+}
+
+// giveBack releases, as long as it makes sense, a lease that is over.
+func (l *Lease) giveBack() {
+	l.manager.persist(l.ttl, func(ctx context.Context) error {
+		_, err := l.manager.masters.release(ctx, l.keys, l.grant)
+		if errors.Is(err, errGone) {
+			return nil
+		}
+		return err
+	})
+}
+
+// releaseTimeout bounds Release.
+const releaseTimeout = 5 * time.Second
+
+// Release gives the resource back and wakes the next waiter. Context ends
+// before anything is sent. ctx carries values only: Release goes through even
+// if ctx is done, and takes 5 s at most.
+//
+// Releasing again returns what the first Release returned. ErrNotHeld means
+// that the lease had been lost, ErrUnavailable that Redis did not confirm; the
+// resource is then given back in the background or by its TTL.
+func (l *Lease) Release(ctx context.Context) error {
+	l.check(l.manager.now())
+	if l.manager.begin() {
+		defer l.manager.tasks.Done()
+	}
+	switch l.end(released, errReleased) {
+	case held:
+	case lost:
+		// Its text only: that the lease was lost and that it cannot be released
+		// are told apart.
+		return fmt.Errorf("locking: release: %w: %s", ErrNotHeld, context.Cause(l.ctx).Error())
+	case released:
+		<-l.given
+		return l.givenErr
+	}
+	l.givenErr = l.sendRelease(context.WithoutCancel(ctx))
+	close(l.given)
+	return l.givenErr
+}
+
+func (l *Lease) sendRelease(ctx context.Context) error {
+	m := l.manager
+	ctx, span := m.telemetry.Tracer.Start(ctx, telemetry.SpanLockRelease)
+	defer span.End()
+	held := time.Since(l.acquired.mono)
+	m.telemetry.Metrics.LockHold.Observe(held.Seconds())
+
+	ctx, cancel := context.WithTimeout(ctx, min(releaseTimeout, l.ttl))
+	defer cancel()
+	repeated := false
+	for pause := obtainPause; ; pause *= 2 {
+		waited, err := m.masters.release(ctx, l.keys, l.grant)
+		switch {
+		case err == nil && waited:
+			m.turns.yield(l.resource)
+			return nil
+		case err == nil:
+			return nil
+		case errors.Is(err, errGone) && repeated:
+			return nil // the release before this one got through
+		case errors.Is(err, errGone):
+			m.telemetry.Metrics.LockLost.WithLabelValues(telemetry.LostGone).Inc()
+			return fmt.Errorf("locking: release: %w: %w", ErrNotHeld, err)
+		}
+		repeated = true
+		if classOf(err) != rediserr.Unavailable || sleep(ctx, jitter(pause)) != nil {
+			l.later()
+			return err
+		}
+	}
+}
+
+// later gives the lease back in the background.
+func (l *Lease) later() {
+	if l.manager.begin() {
+		go func() {
+			defer l.manager.tasks.Done()
+			l.giveBack()
+		}()
+	}
+}

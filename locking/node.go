@@ -1,0 +1,155 @@
+package locking
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/bsm/redislock"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/temporal-redis/internal/keys"
+	"github.com/compozy/temporal-redis/internal/rediserr"
+)
+
+// Why a master did not do what it was asked for. Everything else that a node
+// returns is a *rediserr.Error.
+var (
+	errHeld = errors.New("held by another")
+	errGone = errors.New("redis no longer knows the lease")
+)
+
+// lockKeys are the names that belong to one resource; they share a slot.
+type lockKeys struct {
+	lock  string // string: the holder's token; lives for the TTL
+	fence string // sorted set: the counter
+	grant string // string: token of the last grant
+	queue string // sorted set: the ring, while nobody took it
+}
+
+func keysOf(space keys.Space, resource string) lockKeys {
+	return lockKeys{
+		lock:  space.Lock(resource),
+		fence: space.Fence(resource),
+		grant: space.LockGrant(resource),
+		queue: space.LockQueue(resource),
+	}
+}
+
+// node is one Redis master: it grants, extends and takes back, and knows
+// nothing of other masters, of renewal or of waiting.
+type node struct {
+	client redis.UniversalClient
+	locks  *redislock.Client
+	now    clock
+	time   serverTime
+}
+
+func newNode(client redis.UniversalClient, now clock) *node {
+	return &node{client: client, locks: redislock.New(scripter{client}), now: now}
+}
+
+// vote is what one master granted.
+type vote struct {
+	lock     *redislock.Lock
+	fence    uint64
+	previous string // token of the grant before, "" if unknown
+}
+
+// obtain asks for the lock once, in one round trip. It returns errHeld if
+// another has it. Called again with the same token it renews what it got: that
+// is how a lost reply is mended. After any other error it is unknown whether
+// the lock was taken.
+func (n *node) obtain(ctx context.Context, k lockKeys, token string, ttl time.Duration) (*vote, error) {
+	seed, err := n.time.micros(ctx, n.client, n.now)
+	if err != nil {
+		return nil, wrap("locking: read the clock", err)
+	}
+	f := &fencing{keys: k, seed: seed}
+	lock, err := n.locks.Obtain(attended(ctx, f), k.lock, ttl, &redislock.Options{Token: token})
+	switch {
+	case errors.Is(err, redislock.ErrNotObtained):
+		return nil, errHeld
+	case err != nil:
+		return nil, wrap("locking: acquire", err)
+	}
+	fence, previous, err := f.result()
+	if err != nil {
+		return nil, wrap("locking: take a fence", err)
+	}
+	return &vote{lock: lock, fence: fence, previous: previous}, nil
+}
+
+// remaining is how long the lock stays held if nobody renews it; 0 or less if
+// it is free.
+func (n *node) remaining(ctx context.Context, k lockKeys) (time.Duration, error) {
+	left, err := n.client.PTTL(ctx, k.lock).Result()
+	if err != nil {
+		return 0, wrap("locking: look at the holder", err)
+	}
+	if left == -1 { // a key without TTL is not of our making, but it is there
+		return time.Hour, nil
+	}
+	return left, nil
+}
+
+// extend gives the lock another TTL. It returns errGone if it is no longer
+// ours.
+func (n *node) extend(ctx context.Context, v *vote, ttl time.Duration) error {
+	err := v.lock.Refresh(ctx, ttl, nil)
+	if errors.Is(err, redislock.ErrNotObtained) {
+		return errGone
+	}
+	return wrap("locking: renew", err)
+}
+
+// release gives the lock back and wakes the next waiter. It returns errGone if
+// the lock was no longer ours. waited tells whether a waiter was there.
+func (n *node) release(ctx context.Context, k lockKeys, v *vote) (waited bool, err error) {
+	r := &ringing{queue: k.queue}
+	err = v.lock.Release(attended(ctx, r))
+	if errors.Is(err, redislock.ErrLockNotHeld) {
+		return false, errGone
+	}
+	return r.heard(), wrap("locking: release", err)
+}
+
+// undo takes back what an obtain of unknown outcome may have got. A token
+// without a redislock.Lock cannot be released, so it is obtained once more
+// (which succeeds at once if it is ours) and then released.
+func (n *node) undo(ctx context.Context, k lockKeys, token string) error {
+	lock, err := n.locks.Obtain(ctx, k.lock, MinTTL, &redislock.Options{Token: token})
+	if errors.Is(err, redislock.ErrNotObtained) {
+		return nil
+	}
+	if err != nil {
+		return wrap("locking: undo", err)
+	}
+	_, err = n.release(ctx, k, &vote{lock: lock})
+	if errors.Is(err, errGone) {
+		return nil
+	}
+	return err
+}
+
+// ring wakes the next waiter.
+func (n *node) ring(ctx context.Context, k lockKeys) error {
+	r := &ringing{queue: k.queue}
+	pipe := n.client.Pipeline()
+	r.after(ctx, pipe)
+	_, err := pipe.Exec(ctx)
+	return wrap("locking: wake a waiter", err)
+}
+
+// wrap classifies err. The contexts of this package's calls end only by their
+// own time-outs, which mean that Redis did not answer; so none is passed.
+func wrap(op string, err error) error {
+	return rediserr.Wrap(context.Background(), op, "lock", err)
+}
+
+func classOf(err error) rediserr.Class {
+	if known, ok := errors.AsType[*rediserr.Error](err); ok {
+		return known.Class
+	}
+	return rediserr.Classify(context.Background(), err)
+}

@@ -1,0 +1,59 @@
+package locking
+
+import (
+	"context"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// attendant adds commands around a script call. All of them travel in one
+// pipeline, so they cost no round trip. A client that retries the pipeline
+// repeats them; attendants take commands that bear it.
+type attendant interface {
+	before(ctx context.Context, pipe redis.Pipeliner)
+	after(ctx context.Context, pipe redis.Pipeliner)
+}
+
+type attendantKey struct{}
+
+// attended returns a context under which scripter runs a with the script.
+func attended(ctx context.Context, a attendant) context.Context {
+	return context.WithValue(ctx, attendantKey{}, a)
+}
+
+// scripter is the redis.Scripter given to redislock. redislock knows only of
+// its scripts; which commands go with a call is told through the context,
+// because a redislock.Lock keeps the scripter that it was obtained with.
+//
+// A script that the server does not know (a new server, SCRIPT FLUSH, a
+// fail-over) is sent again as EVAL by go-redis, which makes the server remember
+// it.
+type scripter struct{ redis.UniversalClient }
+
+var _ redis.Scripter = scripter{}
+
+func (s scripter) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
+	a, ok := ctx.Value(attendantKey{}).(attendant)
+	if !ok {
+		return s.UniversalClient.EvalSha(ctx, sha, keys, args...)
+	}
+	return s.run(ctx, a, func(pipe redis.Pipeliner) *redis.Cmd { return pipe.EvalSha(ctx, sha, keys, args...) })
+}
+
+func (s scripter) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
+	a, ok := ctx.Value(attendantKey{}).(attendant)
+	if !ok {
+		return s.UniversalClient.Eval(ctx, script, keys, args...)
+	}
+	return s.run(ctx, a, func(pipe redis.Pipeliner) *redis.Cmd { return pipe.Eval(ctx, script, keys, args...) })
+}
+
+func (s scripter) run(ctx context.Context, a attendant, script func(redis.Pipeliner) *redis.Cmd) *redis.Cmd {
+	pipe := s.Pipeline()
+	a.before(ctx, pipe)
+	cmd := script(pipe)
+	a.after(ctx, pipe)
+	// Each command keeps its own error; Exec's is the first of them.
+	_, _ = pipe.Exec(ctx)
+	return cmd
+}

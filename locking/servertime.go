@@ -1,0 +1,76 @@
+package locking
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// timeAge is how long an answer is carried on by our own clock.
+	timeAge = time.Minute
+	// timeAsks is how often the server is asked for one answer, unless it
+	// answers within timeGood: the quicker the answer, the better it is known
+	// when it was given.
+	timeAsks = 3
+	timeGood = 500 * time.Microsecond
+)
+
+// serverTime follows the clock of a Redis server, so that the seeds of all
+// processes come from one clock whatever theirs say. Two processes agree on it
+// to within the time that an answer takes.
+type serverTime struct {
+	mu   sync.Mutex
+	last answer
+}
+
+// answer is what the server said.
+type answer struct {
+	value time.Time
+	at    instant // when it came; zero: never
+}
+
+// micros is the server's clock in microseconds since 1970.
+func (s *serverTime) micros(ctx context.Context, client redis.UniversalClient, now clock) (int64, error) {
+	s.mu.Lock()
+	last := s.last
+	s.mu.Unlock()
+	age := now().since(last.at)
+	if last.at.mono.IsZero() || age > timeAge {
+		var err error
+		if last, err = askTime(ctx, client, now); err != nil {
+			return 0, err
+		}
+		age = now().since(last.at)
+		s.mu.Lock()
+		s.last = last
+		s.mu.Unlock()
+	}
+	micros := last.value.Add(age).UnixMicro()
+	if micros < 1 || micros > maxFence/2 { // maxFence/2 is in the year 2112
+		return 0, errClockRange
+	}
+	return micros, nil
+}
+
+func askTime(ctx context.Context, client redis.UniversalClient, now clock) (answer, error) {
+	var best answer
+	var quickest time.Duration
+	for ask := range timeAsks {
+		sent := now()
+		value, err := client.Time(ctx).Result()
+		if err != nil {
+			return answer{}, err
+		}
+		came := now()
+		if took := came.since(sent); ask == 0 || took < quickest {
+			best, quickest = answer{value, came}, took
+		}
+		if quickest < timeGood {
+			break
+		}
+	}
+	return best, nil
+}

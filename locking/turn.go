@@ -1,0 +1,90 @@
+package locking
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// yieldFor is how long a releaser that woke a waiter lets others go first when
+// it wants the same resource again.
+const yieldFor = 50 * time.Millisecond
+
+// turns lines up the acquisitions of one process, so that of those who want the
+// same resource only the first asks Redis, and they get it in the order in which
+// they came.
+type turns struct {
+	mu     sync.Mutex
+	lines  map[string][]*turn
+	yields map[string]time.Time
+}
+
+// turn is a place in line.
+type turn struct {
+	turns    *turns
+	resource string
+	first    chan struct{} // closed when it is the first in line
+}
+
+func newTurns() *turns {
+	return &turns{lines: make(map[string][]*turn), yields: make(map[string]time.Time)}
+}
+
+// join goes to the end of the line. With unlessBusy it reports false instead if
+// anybody is there.
+func (t *turns) join(resource string, unlessBusy bool) (*turn, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	line := t.lines[resource]
+	if unlessBusy && len(line) > 0 {
+		return nil, false
+	}
+	place := &turn{turns: t, resource: resource, first: make(chan struct{})}
+	if len(line) == 0 {
+		close(place.first)
+	}
+	t.lines[resource] = append(line, place)
+	return place, true
+}
+
+// leave gives the place up, from wherever it is.
+func (p *turn) leave() {
+	t := p.turns
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	line := t.lines[p.resource]
+	i := slices.Index(line, p)
+	if i < 0 {
+		return
+	}
+	if i == 0 && len(line) > 1 {
+		close(line[1].first)
+	}
+	if len(line) == 1 {
+		delete(t.lines, p.resource)
+		return
+	}
+	t.lines[p.resource] = slices.Delete(line, i, i+1)
+}
+
+// yield notes that this process released resource while others waited.
+func (t *turns) yield(resource string) {
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for other, until := range t.yields {
+		if now.After(until) {
+			delete(t.yields, other)
+		}
+	}
+	t.yields[resource] = now.Add(yieldFor)
+}
+
+// mustYield tells whether others were waiting a moment ago. It is asked once.
+func (t *turns) mustYield(resource string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	until, ok := t.yields[resource]
+	delete(t.yields, resource)
+	return ok && time.Now().Before(until)
+}
