@@ -1,0 +1,3 @@
+// Package notifier tells who wants to know what a workflow and its tasks are
+// doing.
+package notifier

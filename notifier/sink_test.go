@@ -1,0 +1,115 @@
+package notifier
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"sync"
+	"testing"
+	"time"
+)
+
+// testSink is a log in memory, with faults.
+type testSink struct {
+	mu       sync.Mutex
+	log      map[string][]string // bodies by workflow id
+	appends  []time.Time
+	pings    int
+	down     error // nothing works
+	refuse   map[string]error
+	loseNext bool // run the next append, and lose its reply
+	hang     bool // no reply until the context ends
+}
+
+func newTestSink() *testSink {
+	return &testSink{log: make(map[string][]string), refuse: make(map[string]error)}
+}
+
+func (s *testSink) append(ctx context.Context, workflowID string, records []record) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.appends = append(s.appends, time.Now())
+	if err := s.fault(ctx); err != nil {
+		return err
+	}
+	if err := s.refuse[workflowID]; err != nil {
+		return err
+	}
+	for _, r := range records {
+		s.log[workflowID] = append(s.log[workflowID], r.body)
+	}
+	if s.loseNext {
+		s.loseNext = false
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+
+func (s *testSink) fault(ctx context.Context) error {
+	if s.hang {
+		s.mu.Unlock()
+		<-ctx.Done()
+		s.mu.Lock()
+		return ctx.Err()
+	}
+	return s.down
+}
+
+func (s *testSink) lastNumber(ctx context.Context, workflowID, source string) (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var last int64
+	for _, body := range s.log[workflowID] {
+		if e, err := decode(body); err == nil && e.Source == source {
+			last = e.Number
+		}
+	}
+	return last, s.fault(ctx)
+}
+
+func (s *testSink) ping(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pings++
+	return s.fault(ctx)
+}
+
+func (s *testSink) set(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
+}
+
+// told gives a workflow's log as "task STATUS", "task progress" or "gap n".
+func (s *testSink) told(t *testing.T, workflowID string) []string {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var told []string
+	for _, body := range s.log[workflowID] {
+		e, err := decode(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch e.Kind {
+		case KindGap:
+			var gap struct{ Dropped int }
+			if err := json.Unmarshal(e.Data, &gap); err != nil {
+				t.Fatal(err)
+			}
+			told = append(told, fmt.Sprint("gap ", gap.Dropped))
+		case KindProgress:
+			told = append(told, e.TaskID+" progress")
+		default:
+			told = append(told, e.TaskID+" "+string(e.Status))
+		}
+	}
+	return told
+}
+
+// replyError is an error that Redis answered.
+type replyError string
+
+func (e replyError) Error() string { return string(e) }
+func (replyError) RedisError()     {}
