@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Runs the integration tests of the module in the working directory: the
+# packages that have files named *_integration_test.go. With
+# TEMPORAL_REDIS_TEST_STICKY set, only those of them whose tests use a Temporal
+# dev server.
+# usage: scripts/integration.sh [GO TEST FLAG...]
+set -euo pipefail
+
+list() { go list -tags integration "$@" ./...; }
+
+packages=$(list -f '{{range .TestGoFiles}}{{$.ImportPath}} {{.}}{{"\n"}}{{end}}{{range .XTestGoFiles}}{{$.ImportPath}} {{.}}{{"\n"}}{{end}}' |
+	sed -n 's/ .*_integration_test\.go$//p' | sort -u)
+
+if [ -n "${TEMPORAL_REDIS_TEST_STICKY:-}" ]; then
+	# pkg.test is the test binary of pkg, with all that it is linked from.
+	with_server=$(list -test -f '{{.ImportPath}} {{join .Deps " "}}' |
+		sed -n 's/^\([^ ]*\)\.test .*\/internal\/devserver.*/\1/p' | sort -u)
+	packages=$(comm -12 <(echo "$packages") <(echo "$with_server"))
+fi
+
+if [ -z "$packages" ]; then
+	echo "no integration tests here"
+	exit 0
+fi
+# shellcheck disable=SC2086 # one word a package
+exec go test -count=1 -tags integration "$@" $packages
