@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Runs the integration tests of the module in the working directory: the
-# packages that have files named *_integration_test.go. With
-# TEMPORAL_REDIS_TEST_STICKY set, only those of them whose tests use a Temporal
-# dev server.
+# packages that have test files behind the build tag, however they are named.
+# With TEMPORAL_REDIS_TEST_STICKY set, only those of them whose tests use a
+# Temporal dev server.
 # usage: scripts/integration.sh [GO TEST FLAG...]
 set -euo pipefail
 
 list() { go list -tags integration "$@" ./...; }
+test_files='{{range .TestGoFiles}}{{$.ImportPath}} {{.}}{{"\n"}}{{end}}{{range .XTestGoFiles}}{{$.ImportPath}} {{.}}{{"\n"}}{{end}}'
 
-packages=$(list -f '{{range .TestGoFiles}}{{$.ImportPath}} {{.}}{{"\n"}}{{end}}{{range .XTestGoFiles}}{{$.ImportPath}} {{.}}{{"\n"}}{{end}}' |
-	sed -n 's/ .*_integration_test\.go$//p' | sort -u)
+packages=$(comm -13 <(go list -f "$test_files" ./... | sort) <(list -f "$test_files" | sort) |
+	sed -n 's/ .*//p' | sort -u)
 
 if [ -n "${TEMPORAL_REDIS_TEST_STICKY:-}" ]; then
 	# pkg.test is the test binary of pkg, with all that it is linked from.
