@@ -19,7 +19,7 @@ import (
 func Example() {
 	plugin, err := worker.NewPlugin(worker.Options{}) // REDIS_URL, or embedded:
 	check(err)
-	c, err := client.Dial(client.Options{Plugins: []client.Plugin{plugin}}) // events from the client
+	c, err := client.Dial(client.Options{Plugins: []client.Plugin{plugin}}) // the plugin reaches workers by itself
 	check(err)
 	w := sdkworker.New(c, "compozy", sdkworker.Options{}) // register, run
 	check(w.Run(sdkworker.InterruptCh()))
