@@ -30,14 +30,15 @@ type feed struct {
 
 	mu            sync.Mutex
 	subscriptions map[*Subscription]struct{}
-	following     bool     // the log has been read once
-	failure       error    // why not, as far as it is known
-	generation    int      // rises when the log did not go on from end
-	lost          int      // newest generation in which positions became void
-	base          int64    // events holds what is after this id
-	end           position // and up to here
-	events        []Event
-	changed       chan struct{} // closed and replaced when there is news
+	following     bool           // the log has been read once
+	failure       error          // why not, as far as it is known
+	generation    int            // rises when the log did not go on from end
+	lost          int            // newest generation in which positions became void
+	base          int64          // events holds what is after this id
+	end           position       // and up to here
+	events        []Event        // never changed once in; sub-slices are shared
+	skipped       map[int64]bool // ids up to base that are not to be told
+	changed       chan struct{}  // closed and replaced when there is news
 }
 
 func newFeed(h *Hub, workflowID string) *feed {
@@ -129,13 +130,12 @@ func (f *feed) catchUp() error {
 	if !f.following {
 		return f.restart(false)
 	}
-	v, err := f.read(int(min(rings, maxBatch*slack))+slack, false)
-	if err == nil && f.end.epoch == v.epoch && v.first() > f.end.id {
-		v, err = f.read(0, false)
-	}
+	v, err := readFrom(f.end, int(min(rings, 1<<16))+slack, func(newest int) (*view, error) { return f.read(newest, false) })
 	switch {
 	case err != nil:
 		return err
+	case f.end.epoch == "" && v.epoch != "":
+		return f.begin()
 	case v.epoch == "", v.epoch == f.end.epoch && v.seq == f.end.id && v.newest() == f.lastBody:
 		return nil
 	case v.epoch != f.end.epoch, v.first() > f.end.id+1:
@@ -147,6 +147,34 @@ func (f *feed) catchUp() error {
 	f.hub.unreadable(broken)
 	f.publish(entries, func() {
 		f.end.id = v.seq
+		f.add(entries)
+	})
+	f.lastBody = v.newest()
+	return nil
+}
+
+// begin takes up a log that was not there before. Subscriptions that saw that it
+// was not there go on with its first entry.
+func (f *feed) begin() error {
+	v, err := f.read(0, false)
+	if err != nil {
+		return err
+	}
+	if start, known := firstID(v.epoch); !known || v.first() > start || v.epoch == "" {
+		return f.restart(false)
+	}
+	entries, broken := readEntries(v, f.history)
+	f.hub.unreadable(broken)
+	f.publish(entries, func() {
+		before := position{epoch: v.epoch, id: v.first() - 1}
+		for s := range f.subscriptions {
+			if s.generation == f.generation && s.at == (position{}) && s.settings.from == (position{}) {
+				s.generation, s.at = f.generation+1, before
+			}
+		}
+		f.generation++
+		f.base = before.id
+		f.end = position{epoch: v.epoch, id: v.seq}
 		f.add(entries)
 	})
 	f.lastBody = v.newest()
@@ -184,6 +212,7 @@ func (f *feed) restart(lost bool) error {
 			f.lost = f.generation
 		}
 		f.events = nil
+		f.skipped = make(map[int64]bool)
 		f.end = position{epoch: v.epoch, id: v.seq}
 		f.base = v.seq
 	})
@@ -227,7 +256,9 @@ func (f *feed) add(entries []logEntry) {
 		}
 	}
 	for _, e := range entries {
-		if !e.skip {
+		if e.skip {
+			f.skip(e.event.ID)
+		} else {
 			f.events = append(f.events, e.event)
 		}
 	}
@@ -237,9 +268,21 @@ func (f *feed) add(entries []logEntry) {
 	}
 	if drop > 0 {
 		f.base = f.events[drop-1].ID
-		clear(f.events[:drop])
 		f.events = f.events[drop:]
 	}
+}
+
+// maxSkipped bounds what a feed remembers of repeats. Past it a subscription
+// that is far behind may be told one.
+const maxSkipped = 4096
+
+// skip remembers an entry that is not to be told, for subscriptions that read
+// the log themselves.
+func (f *feed) skip(id int64) {
+	if len(f.skipped) >= maxSkipped {
+		clear(f.skipped)
+	}
+	f.skipped[id] = true
 }
 
 func (f *feed) read(newest int, snapshot bool) (*view, error) {

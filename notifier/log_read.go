@@ -46,6 +46,12 @@ func (v *view) after(id int64) *view {
 	return &view{epoch: v.epoch, seq: v.seq, bodies: v.bodies[skip:]}
 }
 
+// between is the view of the entries after id up to last.
+func (v *view) between(id, last int64) *view {
+	to := min(max(last-v.first()+1, 0), int64(len(v.bodies)))
+	return (&view{epoch: v.epoch, seq: v.first() + to - 1, bodies: v.bodies[:to]}).after(id)
+}
+
 // wentBack reports whether the log has lost its end since its entry id was
 // body: Redis came back with an older state, under the same epoch.
 func (v *view) wentBack(id int64, body string) bool {
@@ -91,6 +97,20 @@ func (l *eventLog) readKeys(ctx context.Context, k keys.Events, newest int, snap
 		v.states = statesOf(scores.Val(), v.details)
 	}
 	return v, nil
+}
+
+// readFrom reads so much that the entry at the position is in the view, if the
+// log still has it. It begins with a guess; what comes meanwhile pushes the
+// position out of it.
+func readFrom(at position, guess int, read func(newest int) (*view, error)) (*view, error) {
+	v, err := read(guess)
+	if err == nil && v.epoch == at.epoch && v.first() > at.id {
+		v, err = read(int(v.seq-at.id) + 2*guess)
+	}
+	if err == nil && v.epoch == at.epoch && v.first() > at.id {
+		v, err = read(0)
+	}
+	return v, err
 }
 
 // statesOf joins the snapshot with its bodies. A task without a readable body

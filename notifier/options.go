@@ -66,7 +66,7 @@ type SubscriberOptions struct {
 	ChannelPrefix string
 	// Buffer is how many events of a workflow id are held for subscriptions
 	// that are behind, 1 to 100,000. One that is further behind reads the log
-	// in Redis. Defaults to 256.
+	// in Redis. Defaults to 1024.
 	Buffer int
 	// CheckEvery is how often a quiet log is read without having been rung for,
 	// which finds what a broken connection lost; at least 10 ms. Defaults to
@@ -104,7 +104,7 @@ func (o PublisherOptions) withDefaults() PublisherOptions {
 }
 
 func (o SubscriberOptions) withDefaults() SubscriberOptions {
-	setDefault(&o.Buffer, 256)
+	setDefault(&o.Buffer, 1024)
 	setDefault(&o.CheckEvery, 2*time.Second)
 	setDefault(&o.ProbeEvery, time.Second)
 	setDefault(&o.ConnectTimeout, 5*time.Second)

@@ -86,7 +86,7 @@ func TestPublisher_never_blocks_and_loses_nothing_in_an_outage_that_fits_its_buf
 				if blocked := time.Since(start); blocked != 0 {
 					t.Fatalf("publishing blocked for %v", blocked)
 				}
-				time.Sleep(time.Minute) // virtual
+				<-time.After(time.Minute) // virtual
 				synctest.Wait()
 				if n := len(s.appends); n > p.options.Concurrency {
 					t.Errorf("a server that may only be slow got %d appends in a minute", n)
@@ -204,7 +204,7 @@ func TestPublisher_waits_for_an_operator(t *testing.T) {
 		p := testPublisher(t, s, PublisherOptions{})
 		s.set(func() { s.refuse["w"] = replyError("NOPERM this user has no permissions to run the 'rpush' command") })
 		mustPublish(t, p, status("w", "a", 1, StatusRunning))
-		time.Sleep(5 * time.Minute) // virtual
+		<-time.After(5 * time.Minute) // virtual
 		s.set(func() { delete(s.refuse, "w") })
 		if err := p.Flush(t.Context()); err != nil {
 			t.Fatal(err)
@@ -325,7 +325,9 @@ func TestPublisher_starts_and_stops_any_number_of_times(t *testing.T) {
 		var publishing sync.WaitGroup
 		for range 4 {
 			publishing.Go(func() {
-				for p.Publish(status("w", "a", 1, StatusRunning)) == nil {
+				var err error
+				for err == nil {
+					err = p.Publish(status("w", "a", 1, StatusRunning))
 				}
 			})
 		}

@@ -86,6 +86,7 @@ func readEntries(v *view, h *history) (entries []logEntry, broken []error) {
 		if err != nil {
 			broken = append(broken, err)
 			entries[i].skip = true
+			entries[i].event.ID = v.first() + int64(i)
 			continue
 		}
 		news := h.admit(e)

@@ -171,10 +171,10 @@ func TestQueue_limits_the_bytes_of_a_batch(t *testing.T) {
 
 func repeat(n int, ev Event) []Event { return slices.Repeat([]Event{ev}, n) }
 
-func each(n int, make func(i int) Event) []Event {
+func each(n int, event func(i int) Event) []Event {
 	var events []Event
 	for i := range n {
-		events = append(events, make(i))
+		events = append(events, event(i))
 	}
 	return events
 }

@@ -120,36 +120,33 @@ func (s *Subscription) deliver(events []Event) bool {
 // next waits for more events. It reports false when the subscription ends.
 func (s *Subscription) next() ([]Event, bool) {
 	retry := newBackoff()
-	for {
-		events, behind, changed := s.feed.take(s)
-		if len(events) > 0 {
-			return events, true
+	for s.ctx.Err() == nil {
+		events, from, changed := s.feed.take(s)
+		var err error
+		switch from {
+		case fromLog:
+			events, err = s.catchUp()
+		case fromAnew:
+			events, err = s.resync(s.ctx, atPosition)
 		}
-		if behind {
-			events, err := s.resync(s.ctx, atPosition)
-			switch {
-			case s.ctx.Err() != nil:
-				return nil, false
-			case err != nil:
-				s.feed.hub.readFailed(err)
-				if retry.wait(s.ctx) != nil {
-					return nil, false
-				}
-			case len(events) > 0:
-				return events, true
+		switch {
+		case len(events) > 0:
+			return events, s.ctx.Err() == nil
+		case err != nil && s.ctx.Err() == nil:
+			s.feed.hub.readFailed(err)
+			_ = retry.wait(s.ctx) // next looks at ctx itself
+		case from == fromFeed:
+			select {
+			case <-changed:
+			case <-s.ctx.Done():
 			}
-			continue
-		}
-		select {
-		case <-changed:
-		case <-s.ctx.Done():
-			return nil, false
 		}
 	}
+	return nil, false
 }
 
-// resync reads the log itself: at the beginning, and whenever the feed cannot
-// go on from where the subscription is.
+// resync reads all of the log: at the beginning, and when the feed cannot go on
+// from where the subscription is.
 func (s *Subscription) resync(ctx context.Context, begin beginning) ([]Event, error) {
 	f := s.feed
 	f.mu.Lock()
@@ -159,13 +156,10 @@ func (s *Subscription) resync(ctx context.Context, begin beginning) ([]Event, er
 	if begin != atPosition || at == (position{}) {
 		at = s.settings.from
 	}
-	ctx, cancel := context.WithTimeout(ctx, f.hub.options.Timeout)
-	defer cancel()
-	v, err := f.hub.log.read(ctx, f.workflowID, 0, true)
+	v, err := s.read(ctx, 0, true)
 	if err != nil {
-		return nil, rediserr.Wrap(s.ctx, "notifier: read log", family, err)
+		return nil, err
 	}
-	f.hub.readWell()
 	c := catchUpFrom(f.workflowID, begin, at, lost, v)
 	f.hub.unreadable(c.broken)
 	f.hub.missed(c.gap)
@@ -175,33 +169,39 @@ func (s *Subscription) resync(ctx context.Context, begin beginning) ([]Event, er
 	return c.events, nil
 }
 
-// take gives the next events that the feed holds for a subscription, or says
-// that the subscription is behind what it holds, or when to ask again.
-func (f *feed) take(s *Subscription) (events []Event, behind bool, changed <-chan struct{}) {
+// catchUp reads from the log what the feed has let go because others were
+// quicker. If the log has let it go as well, resync tells the gap.
+func (s *Subscription) catchUp() ([]Event, error) {
+	f := s.feed
+	f.mu.Lock()
+	at, base := s.at, f.base
+	f.mu.Unlock()
+	v, err := readFrom(at, int(base-at.id)+most, func(newest int) (*view, error) { return s.read(s.ctx, newest, false) })
+	if err != nil {
+		return nil, err
+	}
+	if v.epoch != at.epoch || v.seq < base || v.first() > at.id+1 {
+		return s.resync(s.ctx, atPosition)
+	}
+	entries, _ := readEntries(v.between(at.id, base), newHistory()) // the feed has said what is unreadable
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	switch {
-	case !f.following:
-		return nil, false, f.changed
-	case s.generation != f.generation:
-		return nil, true, nil
-	case s.at.epoch != f.end.epoch: // the feed has not seen it yet
-		return nil, false, f.changed
-	case s.at.id < f.base:
-		return nil, true, nil
-	}
-	const most = 64
-	for i, ev := range f.events {
-		if ev.ID <= s.at.id {
-			continue
+	events := make([]Event, 0, len(entries))
+	for _, e := range entries {
+		if !e.skip && !f.skipped[e.event.ID] {
+			events = append(events, e.event)
 		}
-		if n := min(len(f.events)-i, most); n < len(f.events)-i {
-			s.at.id = f.events[i+n-1].ID
-			return append([]Event(nil), f.events[i:i+n]...), false, nil
-		}
-		events = append([]Event(nil), f.events[i:]...)
-		break
 	}
-	s.at.id = max(s.at.id, f.end.id)
-	return events, false, f.changed
+	s.at.id = base
+	return events, nil
+}
+
+func (s *Subscription) read(ctx context.Context, newest int, snapshot bool) (*view, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.feed.hub.options.Timeout)
+	defer cancel()
+	v, err := s.feed.hub.log.read(ctx, s.feed.workflowID, newest, snapshot)
+	if err == nil {
+		s.feed.hub.readWell()
+	}
+	return v, rediserr.Wrap(s.ctx, "notifier: read log", family, err)
 }

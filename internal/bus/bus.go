@@ -43,7 +43,7 @@ type Bus struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 
-	mu       sync.Mutex
+	mu        sync.Mutex
 	started   bool
 	channels  map[string]map[*Registration]struct{}
 	confirmed map[string]bool // channels subscribed on the present connection

@@ -47,6 +47,7 @@ func extendsLife(tb testing.TB, b ConfigStoreBackend) {
 	ref := save(tb, s, "a", basic("a", 1))
 	for range 4 {
 		b.Pass(tb, short*3/4)
+		reads(tb, b.Open(tb, redisstate.Options{}), ref.Key(), basic("a", 1))
 		if again := save(tb, s, "a", basic("a", 1)); again != ref {
 			tb.Fatalf("the ref changed from %v to %v", ref, again)
 		}
@@ -80,6 +81,17 @@ func keepsOverwrittenLife(tb testing.TB, b ConfigStoreBackend) {
 	refuses(tb, other, redisstate.ID("a"), redisstate.ErrNotFound)
 	b.Pass(tb, 3*short)
 	refuses(tb, b.Open(tb, redisstate.Options{}), long.Key(), redisstate.ErrNotFound)
+
+	// What is overwritten again stays for the longer of its lives.
+	for _, ttl := range []time.Duration{short, 4 * short, short} {
+		again := saveEntry(tb, s, redisstate.Entry{ID: "b", Value: 1, TTL: ttl})
+		saveEntry(tb, s, redisstate.Entry{ID: "b", Value: 2, TTL: ttl})
+		if ttl == 4*short {
+			long = again
+		}
+	}
+	b.Pass(tb, 2*short)
+	reads(tb, b.Open(tb, redisstate.Options{}), long.Key(), 1)
 }
 
 func deletesCurrent(tb testing.TB, b ConfigStoreBackend) {

@@ -64,6 +64,7 @@ func PubSub(t *testing.T, open func(tb testing.TB) PubSubBackend) {
 		{"goes on when a workflow id is used again", goesOnWithReuse},
 		{"keeps workflow ids apart whatever they are made of", keepsWorkflowsApart},
 		{"does not let a slow consumer hold up another", toleratesSlowConsumer},
+		{"tells a consumer that was too slow for the log", tellsTooSlow},
 		{"refuses bad events", refusesBadEvents},
 		{"refuses bad subscriptions", refusesBadSubscriptions},
 		{"publishes everything before it closes", publishesBeforeClose},

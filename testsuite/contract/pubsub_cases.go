@@ -1,9 +1,6 @@
 package contract
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -295,108 +292,4 @@ func keepsWorkflowsApart(t *testing.T, b PubSubBackend) {
 			t.Fatalf("%.40q received what was for %.40q", id, ev.WorkflowID)
 		}
 	}
-}
-
-func toleratesSlowConsumer(t *testing.T, b PubSubBackend) {
-	const n = 400 // within the log, far beyond the buffer
-	p := b.OpenPublisher(t, notifier.PublisherOptions{})
-	s := b.OpenSubscriber(t, notifier.SubscriberOptions{Buffer: 10})
-	slow, quick := subscribe(t, s, "wf"), subscribe(t, s, "wf")
-	for i := range n {
-		publish(t, p, numbered("wf", i))
-		if i%20 == 0 {
-			flush(t, p)
-		}
-	}
-	inOrder(t, receive(t, quick, n), 0)
-	inOrder(t, receive(t, slow, n), 0)
-}
-
-func refusesBadEvents(t *testing.T, b PubSubBackend) {
-	p := b.OpenPublisher(t, notifier.PublisherOptions{MaxDataBytes: 100})
-	for field, change := range map[string]func(*notifier.Event){
-		"workflow_id": func(ev *notifier.Event) { ev.WorkflowID = strings.Repeat("x", 10_000) },
-		"task_id":     func(ev *notifier.Event) { ev.TaskID = strings.Repeat("x", 10_000) },
-		"reason":      func(ev *notifier.Event) { ev.Reason = "\xff" },
-		"kind":        func(ev *notifier.Event) { ev.Kind = "other" },
-		"status":      func(ev *notifier.Event) { ev.Status = "" },
-		"attempt":     func(ev *notifier.Event) { ev.Attempt = -1 },
-		"data is 102": func(ev *notifier.Event) { ev.Data = json.RawMessage(`"` + strings.Repeat("x", 100) + `"`) },
-		"data is not": func(ev *notifier.Event) { ev.Data = json.RawMessage(`{`) },
-	} {
-		ev := taskEvent("wf", "a", notifier.StatusRunning)
-		change(&ev)
-		err := p.Publish(ev)
-		fails(t, err, notifier.ErrInvalidEvent)
-		if text := err.Error(); !strings.Contains(text, field) || strings.Contains(text, "\n") || len(text) > 400 {
-			t.Errorf("the error does not name %s in one line: %s", field, text)
-		}
-	}
-}
-
-func refusesBadSubscriptions(t *testing.T, b PubSubBackend) {
-	s := b.OpenSubscriber(t, notifier.SubscriberOptions{})
-	for _, id := range []string{"", "\xff", strings.Repeat("x", 10_000)} {
-		_, err := s.Subscribe(t.Context(), id)
-		fails(t, err, notifier.ErrInvalidOptions)
-	}
-	_, err := s.Subscribe(t.Context(), "wf", notifier.After("", -1))
-	fails(t, err, notifier.ErrInvalidOptions)
-}
-
-func publishesBeforeClose(t *testing.T, b PubSubBackend) {
-	p := b.OpenPublisher(t, notifier.PublisherOptions{})
-	sub := subscribe(t, b.OpenSubscriber(t, notifier.SubscriberOptions{}), "wf")
-	const n = 100
-	for i := range n {
-		publish(t, p, numbered("wf", i))
-	}
-	for range 2 {
-		if err := p.Close(t.Context()); err != nil {
-			t.Fatalf("close: %v", err)
-		}
-	}
-	fails(t, p.Publish(numbered("wf", n)), notifier.ErrClosed)
-	inOrder(t, receive(t, sub, n), 0)
-}
-
-func endsWithReason(t *testing.T, b PubSubBackend) {
-	s := b.OpenSubscriber(t, notifier.SubscriberOptions{})
-	ended := func(sub *notifier.Subscription) error {
-		t.Helper()
-		select {
-		case _, open := <-sub.Events():
-			if open {
-				t.Fatal("an event came out of nothing")
-			}
-		case <-time.After(patience):
-			t.Fatal("the subscription did not end")
-		}
-		return sub.Err()
-	}
-
-	closed := subscribe(t, s, "wf")
-	closed.Close()
-	if err := ended(closed); err != nil {
-		t.Errorf("a closed subscription ended with %v; want nil", err)
-	}
-
-	cause := errors.New("that will do")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	sub, err := s.Subscribe(ctx, "wf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cancel(cause)
-	fails(t, ended(sub), cause)
-
-	last := subscribe(t, s, "wf")
-	for range 2 {
-		if err := s.Close(); err != nil {
-			t.Fatalf("close: %v", err)
-		}
-	}
-	fails(t, ended(last), notifier.ErrClosed)
-	_, err = s.Subscribe(t.Context(), "wf")
-	fails(t, err, notifier.ErrClosed)
 }
