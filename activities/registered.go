@@ -104,8 +104,10 @@ func keysOf(ids []string) []redisstate.Key {
 
 // ownFault makes errors that no retry mends non-retryable.
 func ownFault(err error) error {
-	if errors.Is(err, redisstate.ErrInvalidKey) || errors.Is(err, redisstate.ErrCorrupt) {
-		return temporal.NewNonRetryableApplicationError(err.Error(), "ConfigUnusable", err)
+	for _, own := range []error{redisstate.ErrInvalidKey, redisstate.ErrCorrupt, redisstate.ErrWrongType, redisstate.ErrTooLarge} {
+		if errors.Is(err, own) {
+			return temporal.NewNonRetryableApplicationError(err.Error(), "ConfigUnusable", err)
+		}
 	}
 	return err
 }

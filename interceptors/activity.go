@@ -2,7 +2,9 @@ package interceptors
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/interceptor"
@@ -38,28 +40,28 @@ type activityInbound struct {
 // ExecuteActivity takes the resources for the time of the attempt, resolves the
 // policy and runs the chain.
 func (a *activityInbound) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
+	c, err := a.worker.newCall(ctx, in)
+	if err != nil {
+		return nil, err
+	}
 	res, release, err := a.worker.host.Enter()
 	if err != nil {
-		return nil, notRunning(err)
+		if c.wantsConfig() || c.policy.Lock == On {
+			return nil, notRunning(err)
+		}
+		// Polled before the worker's stop and started after it: it loses its
+		// events, not an attempt.
+		return a.Next.ExecuteActivity(ctx, in)
 	}
 	defer release()
-
-	info := activity.GetInfo(ctx)
-	env, _, err := readHeader(ctx)
-	if err != nil {
-		return nil, unusable(err)
-	}
-	c := &call{
-		info:   info,
-		in:     in,
-		env:    env,
-		policy: a.worker.policies.of(info.ActivityType.Name, env.Policy),
-		res:    res,
+	c.res = res
+	if err := c.checkNamespace(); err != nil {
+		return nil, err
 	}
 	ctx = redisstate.NewContext(ctx, res.Store)
 	ctx = notifier.NewContext(ctx, res.Publisher)
 	ctx = notifier.WithCall(ctx, notifier.Call{
-		WorkflowID: a.worker.options.WorkflowID(info.WorkflowExecution.ID), TaskID: c.task(), Call: env.Call,
+		WorkflowID: a.worker.options.WorkflowID(c.info.WorkflowExecution.ID), TaskID: c.task(), Call: c.env.Call,
 	})
 
 	run := func(ctx context.Context) (any, error) { return a.Next.ExecuteActivity(ctx, c.in) }
@@ -68,6 +70,36 @@ func (a *activityInbound) ExecuteActivity(ctx context.Context, in *interceptor.E
 		run = func(ctx context.Context) (any, error) { return link(ctx, c, next) }
 	}
 	return run(ctx)
+}
+
+// sessionPrefix begins the types of the SDK's own session activities: they run
+// for as long as their session, so a lock of theirs would keep out everyone.
+const sessionPrefix = "internalSession"
+
+// newCall reads the call's header and resolves its policy. It needs no Redis.
+func (w *workerInterceptor) newCall(ctx context.Context, in *interceptor.ExecuteActivityInput) (*call, error) {
+	info := activity.GetInfo(ctx)
+	if strings.HasPrefix(info.ActivityType.Name, sessionPrefix) {
+		return &call{info: info, in: in, policy: Policy{Config: Off, Lock: Off, Status: Off, Pause: Off}}, nil
+	}
+	env, err := readHeader(ctx)
+	if err != nil {
+		return nil, unusable(err)
+	}
+	if err := env.Policy.validate("the call"); err != nil {
+		return nil, invalidPolicy(err)
+	}
+	return &call{info: info, in: in, env: env, policy: w.policies.of(info.ActivityType.Name, env.Policy)}, nil
+}
+
+// checkNamespace refuses activities of a Temporal namespace other than the one
+// that the keys are named after: their configs, locks and events would mix.
+func (c *call) checkNamespace() error {
+	if c.res.TemporalNamespace == "" || c.info.Namespace == "" || c.res.TemporalNamespace == c.info.Namespace {
+		return nil
+	}
+	return invalidPolicy(fmt.Errorf("the plugin's keys are those of Temporal namespace %q and the activity is of %q; "+
+		"put the plugin on the worker's client, or set worker.Options.TemporalNamespace", c.res.TemporalNamespace, c.info.Namespace))
 }
 
 // chain lists the steps from outside in.

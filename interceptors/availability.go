@@ -31,6 +31,10 @@ const (
 	// ConfigNotFound: the config that the ref names is not in Redis. Retryable,
 	// since another worker or the host can bring it back.
 	ConfigNotFound = "ConfigNotFound"
+	// ConfigTooNew: the config was written by a newer release of this module,
+	// as happens in a rolling upgrade. Retryable, since an upgraded worker can
+	// read it.
+	ConfigTooNew = "ConfigTooNew"
 	// ConfigUnusable: the config, its ref or the header cannot be used as it
 	// is. Not retryable.
 	ConfigUnusable = "ConfigUnusable"
@@ -57,6 +61,7 @@ func (w *workerInterceptor) availability(ctx context.Context, c *call, next hand
 	case errors.Is(err, redisstate.ErrUnavailable), errors.Is(err, redisstate.ErrClosed):
 		return nil, w.retryLater(c.info, "Redis is unavailable; the activity will be tried again", RedisUnavailable, err)
 	case errors.Is(err, redisstate.ErrDenied):
+		w.options.Logger.ErrorContext(ctx, "Redis refuses the worker; activities wait until an operator mends it", "op", "activity", "error", err)
 		return nil, w.retryLater(c.info, "Redis refused access; check username, password, ACL rules and TLS settings", RedisDenied, err)
 	case errors.Is(err, locking.ErrNotAcquired):
 		return nil, w.retryLater(c.info, "the lock is held by another activity of the workflow", LockContended, err)

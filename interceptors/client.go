@@ -75,27 +75,40 @@ func (o *clientOutbound) SignalWithStartWorkflow(
 	return run, err
 }
 
+// UpdateWithStartWorkflow publishes PENDING, as SignalWithStartWorkflow does.
+func (o *clientOutbound) UpdateWithStartWorkflow(
+	ctx context.Context, in *interceptor.ClientUpdateWithStartWorkflowInput,
+) (client.WorkflowUpdateHandle, error) {
+	update, err := o.Next.UpdateWithStartWorkflow(ctx, in)
+	if err == nil {
+		o.publish(ctx, update.WorkflowID(), update.RunID(), notifier.StatusPending, "", false)
+	}
+	return update, err
+}
+
 // CancelWorkflow publishes RUNNING with the request as its reason: the workflow
 // decides what it makes of it, and its worker publishes how it ended.
 func (o *clientOutbound) CancelWorkflow(ctx context.Context, in *interceptor.ClientCancelWorkflowInput) error {
+	run := o.run(ctx, in.WorkflowID, in.RunID)
 	err := o.Next.CancelWorkflow(ctx, in)
 	if err == nil {
-		o.publish(ctx, in.WorkflowID, o.run(ctx, in.WorkflowID, in.RunID), notifier.StatusRunning, "cancellation requested", false)
+		o.publish(ctx, in.WorkflowID, run, notifier.StatusRunning, "cancellation requested", false)
 	}
 	return err
 }
 
 // TerminateWorkflow publishes FAILED as final: no worker sees a termination.
 func (o *clientOutbound) TerminateWorkflow(ctx context.Context, in *interceptor.ClientTerminateWorkflowInput) error {
+	run := o.run(ctx, in.WorkflowID, in.RunID)
 	err := o.Next.TerminateWorkflow(ctx, in)
 	if err == nil {
-		o.publish(ctx, in.WorkflowID, o.run(ctx, in.WorkflowID, in.RunID), notifier.StatusFailed, "terminated", true)
+		o.publish(ctx, in.WorkflowID, run, notifier.StatusFailed, "terminated", true)
 	}
 	return err
 }
 
-// run finds the run that a call without a run id meant; "" when the server does
-// not tell.
+// run finds the run that a call without a run id means, before the call: after
+// it another may have started. It is "" when the server does not tell.
 func (o *clientOutbound) run(ctx context.Context, workflowID, runID string) string {
 	if runID != "" {
 		return runID

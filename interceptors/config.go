@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"go.temporal.io/sdk/temporal"
 
@@ -32,7 +31,11 @@ func (w *workerInterceptor) config(ctx context.Context, c *call, next handler) (
 	case errors.Is(err, redisstate.ErrNotFound):
 		return nil, temporal.NewApplicationErrorWithOptions(
 			"the activity's config is not in Redis: it expired, was evicted or deleted; save it again or raise redisstate.Options.TTL",
-			ConfigNotFound, temporal.ApplicationErrorOptions{Cause: err, NextRetryDelay: min(w.retryDelay(c.info), 30*time.Second)})
+			ConfigNotFound, temporal.ApplicationErrorOptions{Cause: err, NextRetryDelay: w.retryDelay(c.info)})
+	case errors.Is(err, redisstate.ErrNewerFormat):
+		return nil, temporal.NewApplicationErrorWithOptions(
+			"the activity's config was written by a newer release; upgrade this worker",
+			ConfigTooNew, temporal.ApplicationErrorOptions{Cause: err, NextRetryDelay: w.retryDelay(c.info)})
 	case errors.Is(err, redisstate.ErrUnavailable), errors.Is(err, redisstate.ErrDenied),
 		errors.Is(err, redisstate.ErrClosed), ctx.Err() != nil:
 		return nil, err // the availability step knows

@@ -20,6 +20,13 @@
 // and never fails a workflow or an activity; an error that means "Redis is away"
 // reaches Temporal as a retryable ApplicationError of type RedisUnavailable.
 //
+// Limits: what workflow code publishes of its end goes out when the code
+// returns, just before the server accepts it. A completion that the server
+// refuses (a signal came meanwhile, the worker died) is followed by RUNNING of
+// the same run and by the end that counts. PENDING is published for what this
+// module's client starts and for activities, not for child workflows and
+// schedules, whose RUNNING is their first event.
+//
 // Not for: business retries, or for keeping two workflows apart (the lease is
 // per workflow; take one of locking's own for anything wider).
 package interceptors

@@ -38,13 +38,18 @@ func reasonOf(err error) string {
 	if err == nil {
 		return ""
 	}
-	text := strings.Join(strings.Fields(err.Error()), " ")
-	if len(text) <= maxReasonBytes {
+	return cut(strings.Join(strings.Fields(err.Error()), " "), maxReasonBytes)
+}
+
+// cut returns the longest start of text that is valid UTF-8 and at most limit
+// bytes long; what is not valid is replaced.
+func cut(text string, limit int) string {
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	if len(text) <= limit {
 		return text
 	}
-	text = text[:maxReasonBytes]
-	for !utf8.ValidString(text) {
-		text = text[:len(text)-1]
+	for limit > 0 && !utf8.RuneStart(text[limit]) {
+		limit--
 	}
-	return text
+	return text[:limit]
 }

@@ -2,6 +2,7 @@ package interceptors
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	commonpb "go.temporal.io/api/common/v1"
@@ -39,10 +40,14 @@ func WithConfig(ctx workflow.Context, ref redisstate.Ref) workflow.Context {
 	return workflow.WithValue(ctx, refKey, ref)
 }
 
+// MaxTaskBytes is the longest task name that events carry.
+const MaxTaskBytes = 256
+
 // WithTask names the task that the activities scheduled with the returned
-// context work for; events carry the name. Defaults to the activity type.
+// context work for; events carry the name, cut to MaxTaskBytes and without
+// invalid UTF-8. Defaults to the activity type.
 func WithTask(ctx workflow.Context, taskID string) workflow.Context {
-	return workflow.WithValue(ctx, taskKey, taskID)
+	return workflow.WithValue(ctx, taskKey, cut(taskID, MaxTaskBytes))
 }
 
 // WithPolicy overrides the policy of the activities scheduled with the returned
@@ -81,17 +86,25 @@ func encodeEnvelope(e envelope) (*commonpb.Payload, error) {
 	return payload, nil
 }
 
-// readHeader finds the envelope of the running activity; found is false when
-// the activity was scheduled without the plugin.
-func readHeader(ctx context.Context) (e envelope, found bool, err error) {
+// errNotPinned is the cause when a ref names an id but no content.
+var errNotPinned = errors.New("the call's config ref has no digest; pass the refs that Set, SaveConfigs or PinConfigs returned")
+
+// readHeader finds the envelope of the running activity; it is empty when the
+// activity was scheduled without the plugin. The header comes from outside, so
+// everything in it is checked.
+func readHeader(ctx context.Context) (e envelope, err error) {
 	payload, ok := interceptor.Header(ctx)[headerKey]
 	if !ok {
-		return envelope{}, false, nil
+		return envelope{}, nil
 	}
 	if err := converter.GetDefaultDataConverter().FromPayload(payload, &e); err != nil {
-		return envelope{}, false, fmt.Errorf("interceptors: the header %q is not readable: %w", headerKey, err)
+		return envelope{}, fmt.Errorf("interceptors: the header %q is not readable: %w", headerKey, err)
 	}
-	return e, true, nil
+	if e.Ref != nil && e.Ref.Digest == "" {
+		return envelope{}, fmt.Errorf("interceptors: %w", errNotPinned)
+	}
+	e.Task = cut(e.Task, MaxTaskBytes)
+	return e, nil
 }
 
 // Header returns the header with which an activity started outside a workflow,

@@ -43,19 +43,30 @@ func (w *workerInterceptor) lock(ctx context.Context, c *call, next handler) (an
 	if err != nil {
 		return nil, err
 	}
-	defer w.release(ctx, lease)
+	defer w.release(ctx, lease) // also when the user's code panics
 	w.publishAttempt(ctx, c, notifier.StatusRunning, "")
 
 	bound, stop := lease.Bind(ctx)
 	defer stop()
 	result, err := next(locking.NewContext(bound, lease))
-	switch {
-	case errors.Is(err, activity.ErrResultPending):
+	if errors.Is(err, activity.ErrResultPending) {
 		return nil, invalidPolicy(fmt.Errorf("activity type %q: %w", c.info.ActivityType.Name, errPendingLock))
-	case errors.Is(context.Cause(lease.Context()), locking.ErrLost):
+	}
+	// The release is the last question to Redis whether the lease was ours to
+	// the end: nothing may have noticed a flush since the last renewal.
+	lost := lease.Err()
+	if lost == nil {
+		lost = w.release(ctx, lease)
+	}
+	if errors.Is(lost, locking.ErrLost) || errors.Is(lost, locking.ErrNotHeld) {
+		// The user's own error goes in as text: it is often that of the context
+		// that the loss ended, and must not be taken for a cancellation.
+		if err != nil {
+			lost = fmt.Errorf("%w; the activity said: %s", lost, reasonOf(err))
+		}
 		return nil, temporal.NewApplicationErrorWithOptions(
 			"the lease was lost while the activity ran; its result is not used", LeaseLost,
-			temporal.ApplicationErrorOptions{Cause: errors.Join(context.Cause(lease.Context()), err), NextRetryDelay: w.retryDelay(c.info)})
+			temporal.ApplicationErrorOptions{Cause: lost, NextRetryDelay: w.retryDelay(c.info)})
 	}
 	return result, err
 }
@@ -73,12 +84,32 @@ func (w *workerInterceptor) acquireOptions(ctx context.Context, c *call) []locki
 	return append(opts, locking.WithWait(wait))
 }
 
-// release gives the lease back even if the activity's context has ended.
-func (w *workerInterceptor) release(ctx context.Context, lease *locking.Lease) {
-	err := lease.Release(context.WithoutCancel(ctx))
-	if err != nil && !errors.Is(err, locking.ErrNotHeld) {
-		w.options.Logger.WarnContext(ctx, "lock not released; it ends by its TTL",
-			"op", "release", "family", "lock", "error", err)
+// releasePatience is how long a finished activity waits for Redis to confirm
+// its release. Past it the result goes out, since the server may time the
+// attempt out meanwhile, and the release goes on in the background; the lock
+// manager waits for it when it closes.
+const releasePatience = 500 * time.Millisecond
+
+// release gives the lease back even if the activity's context has ended. It
+// returns what Release returned, or nil when that takes too long. Calling it
+// again returns the same at once.
+func (w *workerInterceptor) release(ctx context.Context, lease *locking.Lease) error {
+	released := make(chan error, 1)
+	go func() {
+		err := lease.Release(context.WithoutCancel(ctx))
+		if err != nil && !errors.Is(err, locking.ErrNotHeld) {
+			w.options.Logger.WarnContext(ctx, "lock not released; it ends by its TTL",
+				"op", "release", "family", "lock", "error", err)
+		}
+		released <- err
+	}()
+	patience := time.NewTimer(releasePatience)
+	defer patience.Stop()
+	select {
+	case err := <-released:
+		return err
+	case <-patience.C:
+		return nil
 	}
 }
 
@@ -89,16 +120,21 @@ func heartbeat(ctx context.Context, info activity.Info) {
 	if info.HeartbeatTimeout <= 0 {
 		return
 	}
-	activity.RecordHeartbeat(ctx, lastDetails(ctx)...)
+	if details, ok := lastDetails(ctx); ok {
+		activity.RecordHeartbeat(ctx, details...)
+	}
 }
 
 // maxDetails is how many heartbeat details are carried over; the SDK gives no
 // count.
-const maxDetails = 16
+const maxDetails = 64
 
-func lastDetails(ctx context.Context) []any {
+// lastDetails is false when there are details that cannot be carried over: the
+// host's data converter does not know raw values. Then no heartbeat is better
+// than one that erases them.
+func lastDetails(ctx context.Context) (details []any, ok bool) {
 	if !activity.HasHeartbeatDetails(ctx) {
-		return nil
+		return nil, true
 	}
 	raw := make([]converter.RawValue, maxDetails)
 	targets := make([]any, maxDetails)
@@ -106,16 +142,15 @@ func lastDetails(ctx context.Context) []any {
 		targets[i] = &raw[i]
 	}
 	if err := activity.GetHeartbeatDetails(ctx, targets...); err != nil {
-		return nil
+		return nil, false
 	}
-	var details []any
 	for _, r := range raw {
 		if r.Payload() == nil {
 			break
 		}
 		details = append(details, r)
 	}
-	return details
+	return details, len(details) > 0
 }
 
 // workflowLockKey is the default of Options.LockKey.

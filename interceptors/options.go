@@ -22,6 +22,9 @@ type Resources struct {
 	Store     redisstate.ConfigStore
 	Locks     locking.LockManager
 	Publisher notifier.Publisher
+	// TemporalNamespace is the one that the keys are named after; "" when the
+	// host chose their names itself.
+	TemporalNamespace string
 }
 
 // Host owns the resources; package worker implements it.

@@ -23,8 +23,15 @@ func (w *workerInterceptor) status(ctx context.Context, c *call, next handler) (
 	} else {
 		w.publishAttempt(ctx, c, notifier.StatusRunning, "")
 	}
+	ended := false
+	defer func() {
+		if !ended { // the user's code panics; Temporal makes an error of it further out
+			w.publishAttempt(ctx, c, notifier.StatusFailed, reasonPanic)
+		}
+	}()
 	result, err := next(ctx)
-	state, reason := attemptStatus(ctx, err)
+	ended = true
+	state, reason := attemptStatus(ctx, c, err)
 	w.publishAttempt(ctx, c, state, reason)
 	return result, err
 }
@@ -33,25 +40,27 @@ func (w *workerInterceptor) status(ctx context.Context, c *call, next handler) (
 const (
 	reasonLock    = "lock"
 	reasonPending = "result pending"
+	reasonPanic   = "panic"
 )
 
 // attemptStatus is Compozy's word for how an attempt ended.
-func attemptStatus(ctx context.Context, err error) (notifier.Status, string) {
-	var app *temporal.ApplicationError
+func attemptStatus(ctx context.Context, c *call, err error) (notifier.Status, string) {
+	pauses := c.policy.Pause != Off
+	app, decided := errors.AsType[*temporal.ApplicationError](err)
 	switch {
 	case err == nil:
 		return notifier.StatusSuccess, ""
 	case errors.Is(err, activity.ErrResultPending):
 		return notifier.StatusWaiting, reasonPending
+	case decided:
+		return notifier.StatusFailed, reasonOf(app)
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil:
 		return notifier.StatusTimedOut, reasonOf(err)
-	case temporal.IsCanceledError(err), errors.Is(err, context.Canceled):
+	case temporal.IsCanceledError(err), errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		return notifier.StatusCanceled, reasonOf(err)
-	case errors.As(err, &app):
-		return notifier.StatusFailed, reasonOf(app)
-	case isOutage(err):
+	case pauses && isOutage(err):
 		return notifier.StatusPaused, reasonOf(err)
-	case isContention(err):
+	case pauses && isContention(err):
 		return notifier.StatusWaiting, reasonLock
 	}
 	return notifier.StatusFailed, reasonOf(err)

@@ -3,6 +3,7 @@ package interceptors
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/temporal"
@@ -43,28 +44,41 @@ func (i *workflowInbound) ExecuteWorkflow(ctx workflow.Context, in *interceptor.
 	i.publish(ctx, notifier.Event{Status: notifier.StatusRunning})
 	result, err := i.Next.ExecuteWorkflow(ctx, in)
 	i.observeReady(ctx)
-	if state, reason, ended := workflowStatus(ctx, err); ended {
-		i.publish(ctx, notifier.Event{Status: state, Reason: reason, Final: true})
+	if !workflow.IsContinueAsNewError(err) { // another run goes on, and says so itself
+		state, reason := workflowStatus(err)
+		i.publish(ctx, notifier.Event{Status: state, Reason: reason, Final: !goesOn(workflow.GetInfo(ctx), err)})
 	}
 	return result, err
 }
 
-// workflowStatus is Compozy's word for how a run ended; ended is false when
-// another run goes on with the work.
-func workflowStatus(ctx workflow.Context, err error) (s notifier.Status, reason string, ended bool) {
+// workflowStatus is Compozy's word for how a run ended. A time-out inside the
+// workflow that it passes on ends it as failed; one of its own is told by the
+// server only.
+func workflowStatus(err error) (notifier.Status, string) {
 	switch {
 	case err == nil:
-		return notifier.StatusSuccess, "", true
-	case workflow.IsContinueAsNewError(err):
-		return "", "", false
-	case temporal.IsCanceledError(err), errors.Is(ctx.Err(), workflow.ErrCanceled) && errors.Is(err, workflow.ErrCanceled):
-		return notifier.StatusCanceled, reasonOf(err), true
-	case temporal.IsTimeoutError(err):
-		// The cause of the workflow's failure is a time-out inside it; the
-		// workflow itself ended as failed.
-		return notifier.StatusFailed, reasonOf(err), true
+		return notifier.StatusSuccess, ""
+	case temporal.IsCanceledError(err):
+		return notifier.StatusCanceled, reasonOf(err)
 	}
-	return notifier.StatusFailed, reasonOf(err), true
+	return notifier.StatusFailed, reasonOf(err)
+}
+
+// goesOn tells whether Temporal starts another run after this one's end: a cron
+// schedule always does, a retry policy after a failure that it covers.
+func goesOn(info *workflow.Info, err error) bool {
+	if info.CronSchedule != "" {
+		return true
+	}
+	policy := info.RetryPolicy
+	if err == nil || policy == nil || temporal.IsCanceledError(err) ||
+		(policy.MaximumAttempts > 0 && info.Attempt >= policy.MaximumAttempts) {
+		return false
+	}
+	if app, ok := errors.AsType[*temporal.ApplicationError](err); ok {
+		return !app.NonRetryable() && !slices.Contains(policy.NonRetryableErrorTypes, app.Type())
+	}
+	return true
 }
 
 // publish fills in the run and hands the event over, unless this is a replay.

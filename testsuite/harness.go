@@ -28,6 +28,9 @@ type Options struct {
 	Worker sdkworker.Options
 }
 
+// environmentNamespace is the Temporal namespace of the SDK's test environments.
+const environmentNamespace = "default-test-namespace"
+
 // closeTimeout bounds the end of an environment whose plugin has no
 // FlushTimeout of its own.
 const closeTimeout = 10 * time.Second
@@ -47,6 +50,9 @@ func newHarness(t testing.TB, o Options) *harness {
 	}
 	if o.Plugin.Redis.URL == "" && o.Plugin.Redis.Client == nil {
 		o.Plugin.Redis.URL = "embedded://" + uuid.NewString()
+	}
+	if o.Plugin.TemporalNamespace == "" {
+		o.Plugin.TemporalNamespace = environmentNamespace
 	}
 	if o.Plugin.Registerer == nil {
 		o.Plugin.Registerer = prometheus.NewRegistry()

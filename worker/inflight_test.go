@@ -97,8 +97,15 @@ func TestRetireClosesAfterTheLastActivity(t *testing.T) {
 	if _, err := res.Store.Set(t.Context(), redisstate.Entry{ID: "a", Value: 1}); err != nil {
 		t.Errorf("the store closed under a running activity: %v", err)
 	}
+	early, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := rt.await(early, time.Minute); err == nil {
+		t.Error("the close does not tell of the running activity")
+	}
 	release()
-	<-rt.done
+	if err := rt.await(t.Context(), time.Minute); err != nil {
+		t.Error(err)
+	}
 	if _, err := res.Store.Set(t.Context(), redisstate.Entry{ID: "a", Value: 1}); err == nil {
 		t.Error("the store is open after the last activity")
 	}

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+
+	"go.temporal.io/sdk/client"
 
 	"github.com/compozy/temporal-redis/redisstate"
 )
@@ -112,8 +115,17 @@ func (p *Plugin) stop(ctx context.Context, key string) {
 	case idle && held:
 		rt.flush(ctx, p.options.FlushTimeout)
 	case idle:
-		rt.retire(ctx, p.options.FlushTimeout)
+		p.retire(ctx, rt)
 	}
+}
+
+// retire closes rt now or after its last activity. Close waits for it.
+func (p *Plugin) retire(ctx context.Context, rt *runtime) {
+	p.mu.Lock()
+	p.retired = slices.DeleteFunc(p.retired, (*runtime).closed)
+	p.retired = append(p.retired, rt)
+	p.mu.Unlock()
+	rt.retire(ctx, p.options.FlushTimeout)
 }
 
 // openLocked returns the running resources, making them if need be. It does no
@@ -124,6 +136,9 @@ func (p *Plugin) openLocked(ctx context.Context) (*runtime, error) {
 	}
 	if p.rt != nil {
 		return p.rt, nil
+	}
+	if p.namespace == "" { // nobody told: from here on the keys are those of the default one
+		p.namespace = client.DefaultNamespace
 	}
 	if p.embedded == nil && strings.HasPrefix(p.options.Redis.URL, "embedded:") {
 		conn, err := redisstate.Connect(ctx, p.options.Redis)
@@ -174,8 +189,12 @@ func (p *Plugin) Close(ctx context.Context) error {
 	}
 	rt, embedded := p.rt, p.embedded
 	p.rt, p.embedded, p.closed = nil, nil, true
+	retired := p.retired
 	p.mu.Unlock()
 	var errs []error
+	for _, old := range retired {
+		errs = append(errs, old.await(ctx, p.options.DrainTimeout))
+	}
 	if rt != nil {
 		errs = append(errs, p.end(ctx, rt))
 	}
@@ -191,5 +210,5 @@ func (p *Plugin) end(ctx context.Context, rt *runtime) error {
 		return rt.close(ctx)
 	}
 	rt.retire(ctx, p.options.FlushTimeout)
-	return fmt.Errorf("worker: close: %d activities still run; Redis closes when the last one has ended", rt.busy.count())
+	return rt.stillBusy()
 }

@@ -43,6 +43,7 @@ type Plugin struct {
 	held      bool // the host's own use keeps Redis open until Close
 	closed    bool
 	rt        *runtime
+	retired   []*runtime       // closing, some after their last activity
 	embedded  *redisstate.Conn // keeps an embedded Redis, and its data, over restarts
 }
 

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"go.temporal.io/sdk/client"
-
 	"github.com/compozy/temporal-redis/interceptors"
 	"github.com/compozy/temporal-redis/internal/keys"
 	"github.com/compozy/temporal-redis/locking"
@@ -19,13 +17,14 @@ import (
 
 // runtime is everything that one period of running holds open.
 type runtime struct {
-	log       *slog.Logger
-	conn      *redisstate.Conn
-	store     *redisstate.Store
-	locks     *locking.Manager
-	publisher *notifier.BackgroundPublisher
-	busy      inflight      // activities that use the runtime, of all workers
-	done      chan struct{} // closed when everything is
+	log               *slog.Logger
+	temporalNamespace string // that the keys are named after; "" if the host named them
+	conn              *redisstate.Conn
+	store             *redisstate.Store
+	locks             *locking.Manager
+	publisher         *notifier.BackgroundPublisher
+	busy              inflight      // activities that use the runtime, of all workers
+	done              chan struct{} // closed when everything is
 
 	subscribe sync.Once
 	hub       *notifier.Hub
@@ -35,14 +34,12 @@ type runtime struct {
 
 // open makes the runtime without any network I/O.
 func open(ctx context.Context, o Options, temporalNamespace string) (_ *runtime, err error) {
+	rt := &runtime{log: o.Logger, done: make(chan struct{})}
 	if o.Redis.Namespace == "" {
-		if temporalNamespace == "" {
-			temporalNamespace = client.DefaultNamespace
-		}
+		rt.temporalNamespace = temporalNamespace
 		o.Redis.Namespace = keys.NamespaceFor(temporalNamespace)
 	}
 	namespace := o.Redis.Namespace
-	rt := &runtime{log: o.Logger, done: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, rt.close(ctx))
@@ -66,12 +63,39 @@ func open(ctx context.Context, o Options, temporalNamespace string) (_ *runtime,
 }
 
 func (rt *runtime) resources() interceptors.Resources {
-	return interceptors.Resources{Store: rt.store, Locks: rt.locks, Publisher: rt.publisher}
+	return interceptors.Resources{Store: rt.store, Locks: rt.locks, Publisher: rt.publisher, TemporalNamespace: rt.temporalNamespace}
 }
 
 func (rt *runtime) subscriber() (*notifier.Hub, error) {
 	rt.subscribe.Do(func() { rt.hub, rt.hubErr = rt.newHub() })
 	return rt.hub, rt.hubErr
+}
+
+// closed tells whether everything is.
+func (rt *runtime) closed() bool {
+	select {
+	case <-rt.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// await waits until a retired runtime is closed.
+func (rt *runtime) await(ctx context.Context, limit time.Duration) error {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-rt.done:
+		return nil
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	return rt.stillBusy()
+}
+
+func (rt *runtime) stillBusy() error {
+	return fmt.Errorf("worker: close: %d activities still run; Redis closes when the last one has ended", rt.busy.count())
 }
 
 // flush gives buffered events limit to reach Redis.

@@ -1,0 +1,245 @@
+package interceptors_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/compozy/temporal-redis/activities"
+	"github.com/compozy/temporal-redis/interceptors"
+	"github.com/compozy/temporal-redis/locking"
+	"github.com/compozy/temporal-redis/redisstate"
+	"github.com/compozy/temporal-redis/testsuite"
+	"github.com/compozy/temporal-redis/worker"
+)
+
+// onServer are options on a miniredis whose keys the test can reach.
+func onServer(t *testing.T) (*miniredis.Miniredis, testsuite.Options) {
+	t.Helper()
+	server := miniredis.RunT(t)
+	return server, testsuite.Options{Plugin: worker.Options{
+		Redis:        redisstate.Options{URL: "redis://" + server.Addr(), NearCacheBytes: -1},
+		FlushTimeout: 100 * time.Millisecond,
+	}}
+}
+
+// keyOf is the key whose name ends in suffix.
+func keyOf(t *testing.T, server *miniredis.Miniredis, suffix string) string {
+	t.Helper()
+	for _, key := range server.Keys() {
+		if strings.HasSuffix(key, suffix) {
+			return key
+		}
+	}
+	t.Fatalf("no key ends in %s: %v", suffix, server.Keys())
+	return ""
+}
+
+// attempts is a workflow of one activity, "act" of task "t".
+func attempts(n int32, p interceptors.Policy) func(workflow.Context) error {
+	return func(ctx workflow.Context) error {
+		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+			StartToCloseTimeout: time.Minute,
+			RetryPolicy:         &temporal.RetryPolicy{MaximumAttempts: n, InitialInterval: time.Millisecond},
+		})
+		return workflow.ExecuteActivity(interceptors.WithPolicy(interceptors.WithTask(ctx, "t"), p), "act").Get(ctx, nil)
+	}
+}
+
+func TestHowAnAttemptEndsIsToldAsItWas(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		activity func(context.Context) error
+		policy   interceptors.Policy
+		want     string // of the first attempt's end
+	}{
+		"a context of the user's own is no cancellation": {
+			activity: func(ctx context.Context) error {
+				own, cancel := context.WithCancel(ctx)
+				cancel()
+				return fmt.Errorf("sub-request: %w", own.Err())
+			},
+			want: "t FAILED attempt=1 final=false",
+		},
+		"a panic is a failure": {
+			activity: func(context.Context) error { panic("boom") },
+			want:     "t FAILED attempt=1 final=false",
+		},
+		"an error of bytes that are no text is a failure": {
+			activity: func(context.Context) error { return errors.New("tool said \xff\xfe") },
+			want:     "t FAILED attempt=1 final=false",
+		},
+		"an outage pauses": {
+			activity: func(context.Context) error { return fmt.Errorf("x: %w", redisstate.ErrUnavailable) },
+			want:     "t PAUSED attempt=1 final=false",
+		},
+		"an outage that the policy leaves to the activity is a failure": {
+			activity: func(context.Context) error { return fmt.Errorf("x: %w", redisstate.ErrUnavailable) },
+			policy:   interceptors.Policy{Pause: interceptors.Off},
+			want:     "t FAILED attempt=1 final=false",
+		},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			env := testsuite.NewWorkflowEnvironment(t, testsuite.Options{})
+			env.RegisterActivityWithOptions(c.activity, activity.RegisterOptions{Name: "act"})
+			env.ExecuteWorkflow(attempts(1, c.policy))
+			lines := told(env.Events(t.Context(), workflowID, ended))
+			if !slices.Contains(lines, c.want) || !slices.Contains(lines, "t FAILED attempt=0 final=true") {
+				t.Errorf("events %q lack %q or the final failure", lines, c.want)
+			}
+		})
+	}
+}
+
+func TestLostLease(t *testing.T) {
+	t.Parallel()
+	cases := map[string]func(ctx context.Context, env *testsuite.WorkflowEnvironment, flush func()) error{
+		"is no cancellation": func(ctx context.Context, _ *testsuite.WorkflowEnvironment, flush func()) error {
+			flush()
+			<-ctx.Done()
+			return ctx.Err()
+		},
+		"is seen at the release, if nothing noticed before": func(ctx context.Context, env *testsuite.WorkflowEnvironment, flush func()) error {
+			flush()
+			lease, _ := locking.FromContext(ctx)
+			locks, err := env.Plugin().Locks(ctx)
+			if err != nil {
+				return err
+			}
+			other, err := locks.Acquire(ctx, lease.Resource())
+			if err != nil {
+				return err
+			}
+			return other.Release(ctx)
+		},
+	}
+	for name, act := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, o := onServer(t)
+			o.Plugin.LockTTL, o.Plugin.LockRenewEvery = time.Second, 300*time.Millisecond
+			env := testsuite.NewWorkflowEnvironment(t, o)
+			env.RegisterActivityWithOptions(func(ctx context.Context) error {
+				return act(ctx, env, func() {
+					lease, _ := locking.FromContext(ctx)
+					server.Del(keyOf(t, server, "lock:{"+strings.ReplaceAll(lease.Resource(), "/", "%2F")+"}"))
+				})
+			}, activity.RegisterOptions{Name: "act"})
+			env.ExecuteWorkflow(attempts(1, interceptors.Critical))
+			app := applicationError(t, env.GetWorkflowError())
+			if app.Type() != interceptors.LeaseLost {
+				t.Errorf("the workflow ended with %v, want LeaseLost", env.GetWorkflowError())
+			}
+			if lines := told(env.Events(t.Context(), workflowID, ended)); !slices.Contains(lines, "t FAILED attempt=1 final=false") {
+				t.Errorf("events %q", lines)
+			}
+		})
+	}
+}
+
+// Redis goes away while a critical activity ends: its result must not wait for
+// the release until the server times the attempt out.
+func TestAResultDoesNotWaitForARelease(t *testing.T) {
+	t.Parallel()
+	server, o := onServer(t)
+	o.Plugin.Redis.DialTimeout = time.Minute
+	env := testsuite.NewActivityEnvironment(t, o)
+	var ended time.Time
+	env.RegisterActivityWithOptions(func(context.Context) error {
+		server.Close()
+		ended = time.Now()
+		return nil
+	}, activity.RegisterOptions{Name: "act"})
+	env.SetCall(redisstate.Ref{}, "", interceptors.Critical)
+	if _, err := env.ExecuteActivity("act"); err != nil {
+		t.Fatal(err)
+	}
+	// Release itself tries for 5 s; half of that tells the two apart.
+	if held := time.Since(ended); held > 2500*time.Millisecond {
+		t.Errorf("the result was held back for %v", held)
+	}
+}
+
+func TestHostileCalls(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		ref       func(redisstate.Ref) redisstate.Ref
+		policy    interceptors.Policy
+		want      string
+		retryable bool
+		spoil     func(t *testing.T, server *miniredis.Miniredis)
+	}{
+		"a ref without a digest reads nothing": {
+			ref:  func(r redisstate.Ref) redisstate.Ref { return redisstate.Ref{ID: r.ID} },
+			want: interceptors.ConfigUnusable,
+		},
+		"a mode that is none does not take the lock away": {policy: interceptors.Policy{Lock: 77}, want: interceptors.PolicyInvalid},
+		"a value of another type fails at once": {
+			want: interceptors.ConfigUnusable,
+			spoil: func(t *testing.T, server *miniredis.Miniredis) {
+				key := keyOf(t, server, "config:charge")
+				server.Del(key)
+				server.HSet(key, "a", "b")
+			},
+		},
+		"a value of a newer release waits for an upgraded worker": {
+			want: interceptors.ConfigTooNew, retryable: true,
+			spoil: func(t *testing.T, server *miniredis.Miniredis) {
+				key := keyOf(t, server, "config:charge")
+				value, err := server.Get(key)
+				if err == nil {
+					err = server.Set(key, "\x09"+value[1:])
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			},
+		},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, o := onServer(t)
+			env := testsuite.NewActivityEnvironment(t, o)
+			env.RegisterActivity(charge)
+			ref := env.SaveConfigs(redisstate.Entry{ID: "charge", Value: chargeConfig{Amount: 1}})[0]
+			if c.ref != nil {
+				ref = c.ref(ref)
+			}
+			if c.spoil != nil {
+				c.spoil(t, server)
+			}
+			env.SetCall(ref, "", c.policy)
+			_, err := env.ExecuteActivity(charge)
+			if app := applicationError(t, err); app.Type() != c.want || app.NonRetryable() == c.retryable {
+				t.Errorf("error is %s, non-retryable %v: %v", app.Type(), app.NonRetryable(), err)
+			}
+		})
+	}
+}
+
+func TestPinConfigsFailsAtOnceOnAValueOfAnotherType(t *testing.T) {
+	t.Parallel()
+	server, o := onServer(t)
+	env := testsuite.NewActivityEnvironment(t, o)
+	activities.Register(env)
+	env.SaveConfigs(redisstate.Entry{ID: "bad", Value: 1})
+	key := keyOf(t, server, "config:bad")
+	server.Del(key)
+	server.HSet(key, "a", "b")
+	_, err := env.ExecuteActivity(activities.PinConfigsName, []string{"bad"})
+	if app := applicationError(t, err); !app.NonRetryable() {
+		t.Errorf("error is retryable: %v", err)
+	}
+}
