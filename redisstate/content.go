@@ -61,31 +61,40 @@ func decodeContent[T any](c *content) (*T, error) {
 
 // contents finds the content of a digest that is in use somewhere in the
 // process, so that it is verified and decoded once whichever id leads to it. It
-// keeps nothing alive by itself.
+// keeps nothing alive by itself. The zero value is ready.
 type contents struct {
-	bySum sync.Map // sum -> weak.Pointer[content]
+	mu    sync.RWMutex
+	bySum map[sum]weak.Pointer[content]
 }
 
 func (t *contents) get(s sum) *content {
-	if p, ok := t.bySum.Load(s); ok {
-		return p.(weak.Pointer[content]).Value()
-	}
-	return nil
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.bySum[s].Value()
 }
 
 // share returns the content that everyone uses for s: c, unless another was
 // there first.
 func (t *contents) share(s sum, c *content) *content {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if first := t.bySum[s].Value(); first != nil {
+		return first
+	}
+	if t.bySum == nil {
+		t.bySum = make(map[sum]weak.Pointer[content])
+	}
 	mine := weak.Make(c)
-	for {
-		p, loaded := t.bySum.LoadOrStore(s, mine)
-		if !loaded {
-			runtime.AddCleanup(c, func(s sum) { t.bySum.CompareAndDelete(s, mine) }, s)
-			return c
-		}
-		if first := p.(weak.Pointer[content]).Value(); first != nil {
-			return first
-		}
-		t.bySum.CompareAndDelete(s, p) // collected, and its clean-up is still to come
+	t.bySum[s] = mine
+	runtime.AddCleanup(c, func(s sum) { t.forget(s, mine) }, s)
+	return c
+}
+
+// forget takes out a content that was collected, unless it has a successor.
+func (t *contents) forget(s sum, gone weak.Pointer[content]) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.bySum[s] == gone {
+		delete(t.bySum, s)
 	}
 }

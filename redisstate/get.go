@@ -32,7 +32,7 @@ func (s *Store) read(ctx context.Context, key Key) (Config, error) {
 	config, err := s.open(ctx, key.ID, raw, err)
 	if pinned && !holds(config, err, want) && !ends(err) {
 		raw, asideErr := s.client.Get(ctx, s.aside(key.ID, want)).Bytes()
-		config, err = s.settle(ctx, key, want, err, raw, asideErr)
+		config, err = s.settle(ctx, key, err, raw, asideErr)
 	}
 	s.count(err)
 	return config, err
@@ -129,7 +129,7 @@ func (s *Store) readBatch(ctx context.Context, batch []*reading) error {
 	replies = s.getAll(ctx, again, func(r *reading) string { return s.aside(r.key.ID, r.want) })
 	for i, r := range again {
 		raw, err := replies[i].Bytes()
-		if r.config, r.err = s.settle(ctx, r.key, r.want, r.err, raw, err); ends(r.err) {
+		if r.config, r.err = s.settle(ctx, r.key, r.err, raw, err); ends(r.err) {
 			return r.err
 		}
 	}
@@ -172,7 +172,7 @@ func (s *Store) open(ctx context.Context, id string, raw []byte, err error) (Con
 
 // settle decides what a pinned read gives when the current content was not it:
 // what was put aside if that is right, else the reason why not.
-func (s *Store) settle(ctx context.Context, key Key, want sum, first error, raw []byte, err error) (Config, error) {
+func (s *Store) settle(ctx context.Context, key Key, first error, raw []byte, err error) (Config, error) {
 	config, err := s.open(ctx, key.ID, raw, err)
 	switch {
 	case err == nil && config.Ref.Digest == key.Digest:

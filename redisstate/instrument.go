@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -52,6 +53,7 @@ func instrumentClient(client redis.UniversalClient, tel *telemetry.Telemetry, sl
 		hist:   tel.Metrics.OpDuration,
 		slow:   slow,
 		attrs:  serverAttributes(client),
+		ops:    make(map[string]*operation),
 	})
 }
 
@@ -88,7 +90,8 @@ type hook struct {
 	hist   *prometheus.HistogramVec
 	slow   time.Duration // negative: never
 	attrs  []attribute.KeyValue
-	ops    sync.Map // command name -> *operation
+	mu     sync.RWMutex
+	ops    map[string]*operation // by command
 }
 
 // operation is what does not change between two uses of a command.
@@ -128,28 +131,34 @@ var knownCommands = func() map[string]bool {
 
 const otherCommand = "other"
 
+// operation finds or makes what is known of a command.
 func (h *hook) operation(name string) *operation {
-	if op, ok := h.ops.Load(name); ok {
-		return op.(*operation)
-	}
-	label := name
 	if !knownCommands[name] {
-		label = otherCommand
-		if op, ok := h.ops.Load(label); ok { // names are not ours: keep the map bounded
-			return op.(*operation)
-		}
+		name = otherCommand
 	}
-	span := strings.ToUpper(label)
-	attrs := append(h.attrs[:len(h.attrs):len(h.attrs)], attribute.String("db.operation.name", span))
-	op, _ := h.ops.LoadOrStore(label, &operation{
-		name:     label,
+	h.mu.RLock()
+	op := h.ops[name]
+	h.mu.RUnlock()
+	if op != nil {
+		return op
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if op := h.ops[name]; op != nil {
+		return op
+	}
+	span := strings.ToUpper(name)
+	attrs := append(slices.Clip(h.attrs), attribute.String("db.operation.name", span))
+	op = &operation{
+		name:     name,
 		span:     span,
 		options:  []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...)},
-		blocking: blockingCommands[label],
-		ok:       h.hist.WithLabelValues(label, rediserr.OK.String()),
+		blocking: blockingCommands[name],
+		ok:       h.hist.WithLabelValues(name, rediserr.OK.String()),
 		hist:     h.hist,
-	})
-	return op.(*operation)
+	}
+	h.ops[name] = op
+	return op
 }
 
 // DialHook passes dialing through: a failed dial is the command's error.

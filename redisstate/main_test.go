@@ -1,7 +1,6 @@
 package redisstate
 
 import (
-	"io"
 	"log/slog"
 	"testing"
 
@@ -15,7 +14,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // quiet are options whose telemetry stays in the test.
 func quiet() Options {
-	return Options{Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Registerer: prometheus.NewRegistry()}
+	return Options{Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()}
 }
 
 // newServer is a Redis whose time moves by FastForward.

@@ -218,7 +218,6 @@ func TestContents_share_what_is_in_use_and_keep_nothing_alive(t *testing.T) {
 	}
 	gone := weak.Make(first)
 	runtime.KeepAlive(first)
-	first = nil
 	for range 20 {
 		runtime.GC()
 		if gone.Value() == nil {

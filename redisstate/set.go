@@ -1,7 +1,6 @@
 package redisstate
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -151,14 +150,13 @@ func (s *Store) write(ctx context.Context, batch []*writing) error {
 // create writes the indexes, and each entry whose id has no content yet. Ids
 // that have some only get a longer life; what they hold is in the replies.
 func (s *Store) create(ctx context.Context, batch []*writing) error {
-	values := func(p redis.Pipeliner) error {
+	values := func(p redis.Pipeliner) {
 		for _, w := range batch {
 			ttl := w.new.ttl.Milliseconds()
 			w.reply = redis.NewStringCmd(ctx, "set", w.key, w.raw, "px", ttl, "nx", "get")
 			_ = p.Process(ctx, w.reply)
 			p.Do(ctx, "pexpire", w.key, ttl, "gt")
 		}
-		return nil
 	}
 	indexes := s.indexes(batch)
 	if s.ordered {
@@ -166,7 +164,8 @@ func (s *Store) create(ctx context.Context, batch []*writing) error {
 			for _, x := range indexes {
 				x.add(ctx, p)
 			}
-			return values(p)
+			values(p)
+			return nil
 		})
 		if err = unlessReply(rediserr.Reason(err, cmds)); err != nil {
 			return err
@@ -182,7 +181,10 @@ func (s *Store) create(ctx context.Context, batch []*writing) error {
 			return err
 		}
 	}
-	cmds, err := s.client.Pipelined(ctx, values)
+	cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		values(p)
+		return nil
+	})
 	return unlessReply(rediserr.Reason(err, cmds))
 }
 
@@ -204,23 +206,33 @@ func (w *writing) conflicts() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	w.old, err = decodeHeader(raw)
-	if err != nil {
+	var ours bool
+	if w.old, ours = w.examine(raw); !ours {
 		return true, nil // no ref can be served from it
 	}
 	if !sameContent(w.old, w.new) {
-		if w.old.verify() == nil {
-			w.kept = raw
-		}
+		w.kept = raw
 		return true, nil
 	}
-	// The same content never gets a shorter life from being saved again.
-	if w.new.workflow == w.old.workflow && w.new.ttl <= w.old.ttl && bytes.Equal(w.new.payload, w.old.payload) {
+	// The same content never gets a shorter life from being saved again. In a
+	// newer format it is written again, for readers like us.
+	if w.new.workflow == w.old.workflow && w.new.ttl <= w.old.ttl && w.old.payload != nil {
 		return false, nil
 	}
 	w.new.ttl = max(w.new.ttl, w.old.ttl)
 	w.raw = w.new.encode()
 	return true, nil
+}
+
+// examine takes a stored value apart and tells whether its content is what it
+// says. Of a newer format only the digest is known; it is kept as it is, for as
+// long as what replaces it.
+func (w *writing) examine(raw []byte) (v value, ours bool) {
+	v, err := decodeHeader(raw)
+	if errors.Is(err, ErrNewerFormat) && len(raw) >= headerBytes {
+		return value{sum: sum(raw[2:headerBytes]), ttl: w.new.ttl}, true
+	}
+	return v, err == nil && v.verify() == nil
 }
 
 // putAside keeps the contents about to be overwritten where their refs find
@@ -241,7 +253,8 @@ func (s *Store) putAside(ctx context.Context, batch []*writing) error {
 }
 
 // overwrite replaces the contents. What it replaced is looked at again, since
-// another writer may have been faster.
+// another writer may have been faster. An index that the config leaves is not
+// touched: Scan prunes it.
 func (s *Store) overwrite(ctx context.Context, batch []*writing) error {
 	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, x := range s.indexes(batch) { // with the life that conflicts found
@@ -250,9 +263,6 @@ func (s *Store) overwrite(ctx context.Context, batch []*writing) error {
 		for _, w := range batch {
 			w.reply = redis.NewStringCmd(ctx, "set", w.key, w.raw, "px", w.new.ttl.Milliseconds(), "get")
 			_ = p.Process(ctx, w.reply)
-			if w.old.workflow != "" && w.old.workflow != w.new.workflow {
-				p.SRem(ctx, s.space.WorkflowIndex(w.old.workflow), w.ref.ID)
-			}
 		}
 		return nil
 	})
@@ -268,8 +278,8 @@ func (s *Store) overwrite(ctx context.Context, batch []*writing) error {
 		if err != nil {
 			return err
 		}
-		replaced, err := decodeHeader(raw)
-		if err != nil || replaced.verify() != nil || sameContent(replaced, w.new) || (w.kept != nil && sameContent(replaced, w.old)) {
+		replaced, ours := w.examine(raw)
+		if !ours || sameContent(replaced, w.new) || (w.kept != nil && sameContent(replaced, w.old)) {
 			continue
 		}
 		w.old, w.kept = replaced, raw

@@ -173,3 +173,58 @@ func TestSet_gives_everything_a_time_to_live(t *testing.T) {
 		t.Fatalf("left behind: %v", keys)
 	}
 }
+
+func TestSet_keeps_content_of_a_newer_format_for_its_refs(t *testing.T) {
+	t.Parallel()
+	server := newServer(t)
+	store := newStore(t, newClient(t, server), quiet())
+	ref, err := For[doc](store).Set(t.Context(), "", "a", &doc{"old", 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := server.Get("temporal-redis:config:a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer := "\x02" + raw[1:headerBytes] + "in a way of its own"
+	if err := server.Set("temporal-redis:config:a", newer); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := For[doc](store).Set(t.Context(), "", "a", &doc{"other", 2}); err != nil {
+		t.Fatal(err)
+	}
+	if kept, err := server.Get("temporal-redis:config:a@" + string(ref.Digest)); err != nil || kept != newer {
+		t.Fatalf("kept %q, %v", kept, err)
+	}
+	reader := newStore(t, newClient(t, server), quiet())
+	if _, err := reader.Get(t.Context(), ref.Key()); !errors.Is(err, ErrNewerFormat) {
+		t.Fatalf("got %v; want ErrNewerFormat", err)
+	}
+	// The same content in a newer format is written so that we can read it.
+	if err := server.Set("temporal-redis:config:b", newer); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := For[doc](store).Set(t.Context(), "", "b", &doc{"old", 1}); err != nil {
+		t.Fatal(err)
+	}
+	if got, _, err := For[doc](reader).Get(t.Context(), Key{"b", ref.Digest}); err != nil || got.Name != "old" {
+		t.Fatalf("got %v, %v", got, err)
+	}
+}
+
+// before runs something before a command.
+type before struct {
+	failing
+	command string
+	do      func()
+}
+
+func (b *before) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() == b.command {
+			b.seen++
+			b.do()
+		}
+		return next(ctx, cmd)
+	}
+}

@@ -102,17 +102,19 @@ func TestScan_does_not_lose_what_is_saved_while_it_prunes(t *testing.T) {
 		t.Fatal(err)
 	}
 	client := newClient(t, server)
-	client.AddHook(&between{do: func(pipeline int) {
-		if pipeline == 2 { // after it saw that a is gone
-			if _, err := writer.Set(t.Context(), Entry{ID: "a", Workflow: "wf", Value: 2}); err != nil {
-				t.Error(err)
-			}
+	hook := &before{command: "srem", do: func() { // it saw that a is gone
+		if _, err := writer.Set(t.Context(), Entry{ID: "a", Workflow: "wf", Value: 2}); err != nil {
+			t.Error(err)
 		}
-	}})
+	}}
+	client.AddHook(hook)
 	for _, err := range newStore(t, client, quiet()).Scan(t.Context(), Scope{Workflow: "wf"}) {
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+	if hook.seen == 0 {
+		t.Fatal("nothing was pruned")
 	}
 	var listed []string
 	for key, err := range writer.Scan(t.Context(), Scope{Workflow: "wf"}) {

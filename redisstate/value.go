@@ -20,8 +20,9 @@ import (
 //	payload  the rest, canonical JSON
 //
 // A later release that compresses or encrypts sets a flag and says how from
-// there on; one that changes the layout raises the version. A reader names what
-// it cannot read instead of guessing.
+// there on; one that changes the layout raises the version. Version, flags and
+// digest keep their places in all of them, so that a writer can put aside what
+// it cannot read. A reader names what it cannot read instead of guessing.
 const (
 	formatVersion = 1
 	lastVersion   = 31 // versions stay below what texts start with

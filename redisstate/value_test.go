@@ -16,7 +16,7 @@ func TestValue_round_trip(t *testing.T) {
 	for _, v := range []value{
 		{payload: []byte(`{}`), ttl: time.Millisecond},
 		{payload: []byte(`"x"`), ttl: 24 * time.Hour, workflow: "wf"},
-		{payload: bytes.Repeat([]byte("1"), 100_000), ttl: math.MaxInt64 / time.Millisecond * time.Millisecond, workflow: strings.Repeat("w", 1024)},
+		{payload: bytes.Repeat([]byte("1"), 100_000), ttl: time.Duration(math.MaxInt64).Truncate(time.Millisecond), workflow: strings.Repeat("w", 1024)},
 	} {
 		v.sum = sha256.Sum256(v.payload)
 		got, err := decodeHeader(v.encode())

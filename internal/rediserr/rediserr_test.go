@@ -242,21 +242,21 @@ func TestWrap_keeps_the_cause_and_names_the_operation(t *testing.T) {
 			t.Errorf("%s: got %#v", reply, err)
 		}
 		for _, other := range []error{rediserr.ErrUnavailable, rediserr.ErrDenied, rediserr.ErrClosed} {
-			if other != sentinel && errors.Is(err, other) {
+			if !errors.Is(sentinel, other) && errors.Is(err, other) {
 				t.Errorf("%s: is also %v", reply, other)
 			}
 		}
 		if text := err.Error(); !strings.Contains(text, "redisstate: get (config)") || strings.Contains(text, "\n") {
 			t.Errorf("%s: says %q", reply, text)
 		}
-		if again := rediserr.Wrap(t.Context(), "locking: acquire", "lock", err); again != err {
+		if again := rediserr.Wrap(t.Context(), "locking: acquire", "lock", err); again.Error() != err.Error() {
 			t.Errorf("%s: wrapped twice: %v", reply, again)
 		}
 	}
 	if err := rediserr.Wrap(t.Context(), "x", "y", nil); err != nil {
 		t.Errorf("nil became %v", err)
 	}
-	if err := rediserr.Wrap(t.Context(), "x", "y", redis.Nil); err != redis.Nil {
+	if err := rediserr.Wrap(t.Context(), "x", "y", redis.Nil); !errors.Is(err, redis.Nil) {
 		t.Errorf("redis.Nil became %v", err)
 	}
 	if err := rediserr.Wrap(t.Context(), "x", "y", redis.ErrClosed); !errors.Is(err, rediserr.ErrClosed) {
@@ -312,7 +312,7 @@ func TestReason_finds_what_hides_behind_a_pipeline(t *testing.T) {
 		"aborted without a reason": {aborted, cmds(aborted, aborted), aborted},
 		"a plain one":              {io.EOF, cmds(denied), io.EOF},
 	} {
-		if got := rediserr.Reason(test.err, test.cmds); got != test.want {
+		if got := rediserr.Reason(test.err, test.cmds); !errors.Is(got, test.want) || (got == nil) != (test.want == nil) {
 			t.Errorf("%s: got %v; want %v", name, got, test.want)
 		}
 	}
