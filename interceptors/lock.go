@@ -43,7 +43,7 @@ func (w *workerInterceptor) lock(ctx context.Context, c *call, next handler) (an
 	if err != nil {
 		return nil, err
 	}
-	defer w.release(ctx, lease) // also when the user's code panics
+	defer func() { _ = w.release(ctx, lease) }() // for when the user's code panics; else it is done by then
 	w.publishAttempt(ctx, c, notifier.StatusRunning, "")
 
 	bound, stop := lease.Bind(ctx)
