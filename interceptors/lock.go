@@ -43,7 +43,12 @@ func (w *workerInterceptor) lock(ctx context.Context, c *call, next handler) (an
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = w.release(ctx, lease) }() // for when the user's code panics; else it is done by then
+	asked := false
+	defer func() {
+		if !asked { // the user's code panicked, or may not have had a lease
+			_ = w.release(ctx, lease)
+		}
+	}()
 	w.publishAttempt(ctx, c, notifier.StatusRunning, "")
 
 	bound, stop := lease.Bind(ctx)
@@ -56,7 +61,7 @@ func (w *workerInterceptor) lock(ctx context.Context, c *call, next handler) (an
 	// the end: nothing may have noticed a flush since the last renewal.
 	lost := lease.Err()
 	if lost == nil {
-		lost = w.release(ctx, lease)
+		asked, lost = true, w.release(ctx, lease)
 	}
 	if errors.Is(lost, locking.ErrLost) || errors.Is(lost, locking.ErrNotHeld) {
 		// The user's own error goes in as text: it is often that of the context
@@ -91,8 +96,7 @@ func (w *workerInterceptor) acquireOptions(ctx context.Context, c *call) []locki
 const releasePatience = 500 * time.Millisecond
 
 // release gives the lease back even if the activity's context has ended. It
-// returns what Release returned, or nil when that takes too long. Calling it
-// again returns the same at once.
+// returns what Release returned, or nil when that takes too long.
 func (w *workerInterceptor) release(ctx context.Context, lease *locking.Lease) error {
 	released := make(chan error, 1)
 	go func() {
