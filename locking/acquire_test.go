@@ -121,7 +121,7 @@ func TestAcquire_takes_back_a_grant_that_came_after_its_context_ended(t *testing
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		fake := newFake()
-		fake.slow = time.Second
+		fake.slow["obtain"] = time.Second
 		m := fakeManager(t, fake, Options{})
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()
@@ -145,7 +145,7 @@ func TestAcquire_does_not_hand_out_a_grant_that_is_almost_over(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		fake := newFake()
-		fake.slow = time.Second - drift(time.Second)
+		fake.slow["obtain"] = time.Second - drift(time.Second)
 		m := fakeManager(t, fake, Options{TTL: time.Second})
 		_, err := m.Acquire(t.Context(), "r")
 		wantErr(t, err, ErrUnavailable)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,17 +37,18 @@ func TestLockManager_on_redis_server(t *testing.T) {
 // A cluster of one master refuses commands whose keys do not share a slot.
 func TestLockManager_on_a_cluster(t *testing.T) {
 	t.Parallel()
-	contract.LockManager(t, func(tb testing.TB) contract.LockManagerBackend {
-		tb.Helper()
-		server := redistest.Start(tb, redistest.WithConfig("cluster-enabled", "yes"))
-		control := server.ControlClient(tb)
-		if err := control.ClusterAddSlotsRange(context.Background(), 0, 16383).Err(); err != nil {
-			tb.Fatal(err)
-		}
-		until(tb, "the cluster is up", func() bool {
-			info, err := control.ClusterInfo(context.Background()).Result()
-			return err == nil && strings.Contains(info, "cluster_state:ok")
-		})
+	server := redistest.Start(t, redistest.WithConfig("cluster-enabled", "yes"))
+	control := server.ControlClient(t)
+	if err := control.ClusterAddSlotsRange(t.Context(), 0, 16383).Err(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the cluster is up", func() bool {
+		info, err := control.ClusterInfo(t.Context()).Result()
+		return err == nil && strings.Contains(info, "cluster_state:ok")
+	})
+	var backends atomic.Int64
+	contract.LockManager(t, func(testing.TB) contract.LockManagerBackend {
+		namespace := fmt.Sprint("backend-", backends.Add(1))
 		return contract.LockManagerBackend{
 			Open: func(tb testing.TB, opts locking.Options) locking.LockManager {
 				tb.Helper()
@@ -54,6 +56,7 @@ func TestLockManager_on_a_cluster(t *testing.T) {
 					Addrs: []string{server.Addr()}, ContextTimeoutEnabled: true, MaxRetries: -1,
 				})
 				tb.Cleanup(func() { _ = client.Close() })
+				opts.Namespace = namespace
 				m, err := locking.New(client, quiet(opts))
 				if err != nil {
 					tb.Fatal(err)

@@ -36,8 +36,8 @@ type fakeMasters struct {
 
 	calls  map[string][]time.Duration // by operation: when, since started
 	faults map[string]func(n int) fault
-	gate   chan struct{} // if not nil: obtain passes it first, whatever its context says
-	slow   time.Duration // how long obtain takes, whatever its context says
+	gate   chan struct{}            // if not nil: obtain passes it first, whatever its context says
+	slow   map[string]time.Duration // how long the reply to an operation takes, whatever its context says
 }
 
 type fakeLock struct {
@@ -53,11 +53,15 @@ func newFake() *fakeMasters {
 		started:  time.Now(),
 		calls:    make(map[string][]time.Duration),
 		faults:   make(map[string]func(int) fault),
+		slow:     make(map[string]time.Duration),
 	}
 }
 
 // call notes an operation and plays its fault around do.
 func (f *fakeMasters) call(ctx context.Context, op string, do func() error) error {
+	if ctx.Err() != nil {
+		return wrap("fake", ctx.Err())
+	}
 	f.mu.Lock()
 	f.calls[op] = append(f.calls[op], time.Since(f.started))
 	what := none
@@ -75,7 +79,9 @@ func (f *fakeMasters) call(ctx context.Context, op string, do func() error) erro
 	}
 	f.mu.Lock()
 	err := do()
+	slow := f.slow[op]
 	f.mu.Unlock()
+	pass(slow)
 	if what == lostReply {
 		return errOutage
 	}
@@ -94,7 +100,6 @@ func (f *fakeMasters) obtain(ctx context.Context, k lockKeys, token string, ttl 
 	if f.gate != nil {
 		<-f.gate
 	}
-	pass(f.slow)
 	var g *grant
 	err := f.call(ctx, "obtain", func() error {
 		if l, ok := f.holder(k.lock); ok && l.token != token {
@@ -214,6 +219,17 @@ func (c *skewedClock) now() instant {
 
 // pass lets time go by, which inside a synctest bubble takes none.
 func pass(d time.Duration) { <-time.After(d) }
+
+// over waits for the end of a context, for longer than any test should need in
+// virtual time.
+func over(t *testing.T, ctx context.Context) {
+	t.Helper()
+	select {
+	case <-ctx.Done():
+	case <-time.After(time.Hour):
+		t.Fatal("the context did not end")
+	}
+}
 
 type pollWaiter struct{}
 

@@ -72,7 +72,7 @@ func TestLease_ends_itself_before_redis_gives_the_lock_away(t *testing.T) {
 				fake.plan("release", always(broken))
 				deadline := lease.Deadline()
 
-				<-lease.Context().Done()
+				over(t, lease.Context())
 				wantErr(t, context.Cause(lease.Context()), ErrLost)
 				if _, stillThere := fake.held(lease.keys); !stillThere {
 					t.Fatal("redis gave the lock away before the lease ended")
@@ -94,6 +94,26 @@ func TestLease_ends_itself_before_redis_gives_the_lock_away(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestLease_is_valid_from_the_sending_of_what_redis_confirmed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const valid, slow = 30*time.Second - 610*time.Millisecond, 2 * time.Second
+		fake := newFake()
+		fake.slow["obtain"], fake.slow["extend"] = slow, slow
+		m := fakeManager(t, fake, Options{})
+		start := time.Now()
+		lease := acquire(t, m, "r")
+		if got := lease.Deadline().Sub(start); got != valid {
+			t.Fatalf("after the grant: valid for %s from its sending; want %s", got, valid)
+		}
+		pass(10*time.Second + time.Millisecond) // the renewal of second 10 has its answer
+		synctest.Wait()
+		if got := lease.Deadline().Sub(start); got != 10*time.Second+valid {
+			t.Fatalf("after a renewal: valid until %s; want %s", got, 10*time.Second+valid)
+		}
+	})
 }
 
 func TestLease_survives_renewals_that_fail_for_less_than_its_validity(t *testing.T) {
@@ -127,7 +147,7 @@ func TestLease_ends_when_a_renewal_finds_that_redis_no_longer_knows_it(t *testin
 		m := fakeManager(t, fake, Options{})
 		lease := acquire(t, m, "r")
 		fake.flush()
-		<-lease.Context().Done()
+		over(t, lease.Context())
 		wantErr(t, context.Cause(lease.Context()), ErrLost)
 		wantErr(t, context.Cause(lease.Context()), errGone)
 		if at := time.Since(fake.started); at != 10*time.Second {
@@ -146,7 +166,7 @@ func TestLease_of_a_suspended_machine_is_over_when_it_wakes(t *testing.T) {
 		machine.skew.Store(int64(time.Minute)) // the monotonic clock saw nothing
 		wantErr(t, asked.Err(), ErrLost)       // at once, by asking
 
-		<-watched.Context().Done() // soon, without asking
+		over(t, watched.Context()) // soon, without asking
 		if noticed := time.Since(watched.acquired.mono) - 3*time.Second; noticed > watchEvery {
 			t.Fatalf("noticed after %s", noticed)
 		}
@@ -166,7 +186,7 @@ func TestLease_is_not_lengthened_by_a_wall_clock_that_is_set_back(t *testing.T) 
 		lease := acquire(t, m, "r")
 		fake.plan("extend", always(lostCall))
 		machine.skew.Store(-int64(time.Hour))
-		<-lease.Context().Done()
+		over(t, lease.Context())
 		if used := time.Since(lease.acquired.mono); used > 30*time.Second-drift(30*time.Second) {
 			t.Fatalf("ended after %s", used)
 		}
@@ -183,7 +203,7 @@ func TestLease_lives_until_its_deadline_at_the_latest(t *testing.T) {
 				m := fakeManager(t, fake, Options{})
 				lease := acquire(t, m, "r", WithDeadline(time.Now().Add(lifetime)))
 				fake.plan("release", always(lostCall)) // only the TTL ends it in Redis
-				<-lease.Context().Done()
+				over(t, lease.Context())
 				if lived := time.Since(fake.started); lived != lifetime {
 					t.Fatalf("lived %s", lived)
 				}
@@ -298,7 +318,7 @@ func TestLease_bind(t *testing.T) {
 			ctx, cancel := lease.Bind(t.Context())
 			defer cancel()
 			fake.flush()
-			<-ctx.Done()
+			over(t, ctx)
 			wantErr(t, context.Cause(ctx), ErrLost)
 		})
 	})
@@ -310,7 +330,7 @@ func TestLease_bind(t *testing.T) {
 			ctx, cancel := lease.Bind(parent)
 			defer cancel()
 			end()
-			<-ctx.Done()
+			over(t, ctx)
 			wantErr(t, context.Cause(ctx), context.Canceled)
 			if err := lease.Err(); err != nil {
 				t.Fatal(err)
@@ -326,7 +346,7 @@ func TestLease_bind(t *testing.T) {
 			}
 			ctx, cancel := lease.Bind(t.Context())
 			defer cancel()
-			<-ctx.Done()
+			over(t, ctx)
 		})
 	})
 }

@@ -3,6 +3,7 @@ package locking
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -235,17 +236,18 @@ func TestNode_refuses_what_it_cannot_number(t *testing.T) {
 	for name, test := range map[string]struct {
 		spoil func(*fixture)
 		class rediserr.Class
+		cause string
 	}{
-		"the fence key is of another type": {func(f *fixture) { _ = f.server.Set(f.keys.fence, "x") }, rediserr.Permanent},
+		"the fence key is of another type": {func(f *fixture) { _ = f.server.Set(f.keys.fence, "x") }, rediserr.Permanent, "WRONGTYPE"},
 		"the fence is beyond 2^53": {func(f *fixture) {
 			_, _ = f.server.ZAdd(f.keys.fence, 1<<54, fenceMember)
-		}, rediserr.Permanent},
+		}, rediserr.Permanent, "out of range"},
 		"the clock of redis is in the next century": {func(f *fixture) {
 			f.server.SetTime(time.Date(2150, 1, 1, 0, 0, 0, 0, time.UTC))
-		}, rediserr.Permanent},
-		"redis is out of reach": {func(f *fixture) { f.server.Close() }, rediserr.Unavailable},
-		"redis is loading":      {func(f *fixture) { f.server.SetError("LOADING Redis is loading the dataset in memory") }, rediserr.Unavailable},
-		"access is denied":      {func(f *fixture) { f.server.SetError("NOPERM this user has no permissions") }, rediserr.Denied},
+		}, rediserr.Permanent, "clock of the Redis server"},
+		"redis is out of reach": {func(f *fixture) { f.server.Close() }, rediserr.Unavailable, "refused"},
+		"redis is loading":      {func(f *fixture) { f.server.SetError("LOADING Redis is loading the dataset in memory") }, rediserr.Unavailable, "LOADING"},
+		"access is denied":      {func(f *fixture) { f.server.SetError("NOPERM this user has no permissions") }, rediserr.Denied, "NOPERM"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -257,6 +259,9 @@ func TestNode_refuses_what_it_cannot_number(t *testing.T) {
 			}
 			if got := classOf(err); got != test.class {
 				t.Fatalf("class %s of %v; want %s", got, err, test.class)
+			}
+			if !strings.Contains(err.Error(), test.cause) {
+				t.Fatalf("%v does not tell %q", err, test.cause)
 			}
 		})
 	}

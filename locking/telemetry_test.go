@@ -39,7 +39,7 @@ func TestManager_counts_and_times_what_happens_to_leases(t *testing.T) {
 		}
 		lost := acquire(t, one, "r")
 		fake.flush()
-		<-lost.Context().Done()
+		over(t, lost.Context())
 		synctest.Wait()
 		err = testutil.GatherAndCompare(registry, strings.NewReader(`
 # HELP redis_lock_acquire_total Lock acquisitions, by outcome.
