@@ -13,7 +13,7 @@ MODULES := $(patsubst %/go.mod,%,$(filter-out tools/%,$(wildcard ./go.mod */go.m
 # $$PPID in a recipe is make itself.
 BOUND := BOUND_TO=$$PPID $(CURDIR)/scripts/bound.sh
 # Not `go run`: a kill would end that and leave the program.
-DEPS := mkdir -p .build && go build -o .build/deps ./internal/deps && exec .build/deps
+DEPS := mkdir -p .build && go build -o .build/deps ./internal/deps && $(BOUND) .build/deps
 LINT := $(CURDIR)/bin/golangci-lint
 WORKFLOWCHECK := $(CURDIR)/bin/workflowcheck
 TEST_TIMEOUT ?= 10m
@@ -41,7 +41,7 @@ help: ## this list
 .PHONY: demo
 demo: deps-demo ## a workflow on a real dev server, live in the terminal (ARGS="FILE.yaml", ARGS="--redis URL --temporal ADDR")
 	@mkdir -p .build && go build -o .build/audit ./examples/audit
-	@exec .build/audit $(ARGS)
+	@$(BOUND) .build/audit $(ARGS)
 
 .PHONY: test
 test: deps-test lint vet race integration ## all of it, as CI does, one after the other

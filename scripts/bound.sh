@@ -27,13 +27,15 @@ end_job() { kill -s "$1" -- "-$job" 2>/dev/null; }
 	sleep 2
 	end_job KILL
 ) >/dev/null 2>&1 </dev/null &
+watcher=$!
 disown
 
 for signal in INT TERM HUP; do
-	trap "end_job $signal; wait $job; trap - $signal; kill -s $signal \$\$" $signal
+	trap "end_job $signal; wait $job; kill -s KILL -- -$watcher; trap - $signal; kill -s $signal \$\$" $signal
 done
 
 wait "$job"
 code=$?
+kill -s KILL -- "-$watcher" 2>/dev/null
 end_job TERM # nothing of the group outlives the command
 exit $code

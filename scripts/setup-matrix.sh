@@ -109,7 +109,12 @@ run_case() { # SUITE CASE
 	in_root "$root" "$user" "cd temporal-redis && $steps" >"$log" 2>&1 </dev/null || code=$?
 	verdict="exit $code"
 	cmp -s "$root/usr/sbin/policy-rc.d" "$roots/policy-rc.d" || verdict+=", policy-rc.d NOT RESTORED"
-	left=$(inside "$root")
+	# A watchdog takes a second to clean up behind a command that failed.
+	for _ in 1 2 3 4 5; do
+		left=$(inside "$root")
+		[ -n "$left" ] || break
+		sleep 1
+	done
 	[ -z "$left" ] || verdict+=", LEFT RUNNING: $left"
 	printf '%-10s %-7s %4ds  %s\n' "$suite" "$kind" $((SECONDS - started)) "$verdict"
 	[ $code -eq 0 ] || tail -n 3 "$log" | sed 's/^/    /'
