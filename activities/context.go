@@ -8,13 +8,15 @@ import (
 
 	"go.opentelemetry.io/otel/propagation"
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
 
 	"github.com/compozy/temporal-redis/locking"
 	"github.com/compozy/temporal-redis/notifier"
 	"github.com/compozy/temporal-redis/redisstate"
 )
 
-// Errors of the helpers. They are mistakes of the program, not of Redis.
+// Errors of the helpers, for errors.Is. They are mistakes of the program, not of
+// Redis, and come in non-retryable ApplicationErrors of type PluginMisuse.
 var (
 	// ErrNoPlugin says that the context does not come from an activity of a
 	// worker with the plugin.
@@ -28,29 +30,47 @@ var (
 // Config returns the config of the running activity, decoded into T. It is
 // decoded once per content and type and shared between activities: treat it as
 // read-only. No round trip is made. Errors: ErrNoConfig, or an error wrapping
-// redisstate.ErrCorrupt when the content is not a T.
+// redisstate.ErrCorrupt when the content is not a T, or ErrNoPlugin.
 func Config[T any](ctx context.Context) (*T, error) {
-	config, ok := redisstate.FromContext(ctx)
-	if !ok {
-		return nil, fmt.Errorf("activities: config: %w", ErrNoConfig)
+	config, err := configOf(ctx, "config")
+	if err != nil {
+		return nil, err
 	}
 	return redisstate.Decode[T](config)
 }
 
-// Ref returns the ref of the running activity's config. Errors: ErrNoConfig.
-func Ref(ctx context.Context) (redisstate.Ref, error) {
-	config, ok := redisstate.FromContext(ctx)
-	if !ok {
-		return redisstate.Ref{}, fmt.Errorf("activities: ref: %w", ErrNoConfig)
+func configOf(ctx context.Context, op string) (redisstate.Config, error) {
+	if config, ok := redisstate.FromContext(ctx); ok {
+		return config, nil
 	}
-	return config.Ref, nil
+	if _, ok := redisstate.StoreFromContext(ctx); !ok {
+		return redisstate.Config{}, misuse(op, ErrNoPlugin)
+	}
+	return redisstate.Config{}, misuse(op, ErrNoConfig)
+}
+
+// PluginMisuse is the type of the ApplicationErrors that tell of a mistake in
+// the program. Not retryable.
+const PluginMisuse = "PluginMisuse"
+
+// misuse is an error that an activity may return as it is: trying again does
+// not mend a mistake in the program.
+func misuse(op string, err error) error {
+	return temporal.NewNonRetryableApplicationError(fmt.Sprintf("activities: %s: %v", op, err), PluginMisuse, err)
+}
+
+// Ref returns the ref of the running activity's config. Errors: ErrNoConfig,
+// ErrNoPlugin.
+func Ref(ctx context.Context) (redisstate.Ref, error) {
+	config, err := configOf(ctx, "ref")
+	return config.Ref, err
 }
 
 // Store returns the worker's config store. Errors: ErrNoPlugin.
 func Store(ctx context.Context) (redisstate.ConfigStore, error) {
 	store, ok := redisstate.StoreFromContext(ctx)
 	if !ok {
-		return nil, fmt.Errorf("activities: store: %w", ErrNoPlugin)
+		return nil, misuse("store", ErrNoPlugin)
 	}
 	return store, nil
 }
@@ -80,13 +100,16 @@ func SaveConfigs(ctx context.Context, entries ...redisstate.Entry) ([]redisstate
 
 // Fence returns the fence of the lease that the running critical activity
 // holds: write it beside every change made outside of Redis, and refuse a
-// change whose fence is lower than the stored one. Errors: ErrNoLease.
+// change whose fence is lower than the stored one. Errors: ErrNoLease,
+// ErrNoPlugin.
 func Fence(ctx context.Context) (uint64, error) {
-	lease, ok := locking.FromContext(ctx)
-	if !ok {
-		return 0, fmt.Errorf("activities: fence: %w", ErrNoLease)
+	if lease, ok := locking.FromContext(ctx); ok {
+		return lease.Fence(), nil
 	}
-	return lease.Fence(), nil
+	if _, ok := redisstate.StoreFromContext(ctx); !ok {
+		return 0, misuse("fence", ErrNoPlugin)
+	}
+	return 0, misuse("fence", ErrNoLease)
 }
 
 // Progress publishes data (encoded as JSON; its size is bounded by the
@@ -96,7 +119,7 @@ func Fence(ctx context.Context) (uint64, error) {
 func Progress(ctx context.Context, data any) error {
 	publisher, ok := notifier.FromContext(ctx)
 	if !ok || !activity.IsActivity(ctx) {
-		return fmt.Errorf("activities: progress: %w", ErrNoPlugin)
+		return misuse("progress", ErrNoPlugin)
 	}
 	body, err := json.Marshal(data)
 	if err != nil {

@@ -2,6 +2,7 @@ package activities_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"log/slog"
@@ -75,8 +76,11 @@ func Example() {
 // A helper that is called outside of an activity names the remedy.
 func ExampleStore() {
 	_, err := activities.Store(context.Background())
-	fmt.Println(err)
-	// Output: activities: store: no Redis plugin in this context; call it with an activity's context, and put worker.NewPlugin on the worker or its client
+	fmt.Println(errors.Is(err, activities.ErrNoPlugin))
+	fmt.Println(activities.ErrNoPlugin)
+	// Output:
+	// true
+	// no Redis plugin in this context; call it with an activity's context, and put worker.NewPlugin on the worker or its client
 }
 
 func check(err error) {

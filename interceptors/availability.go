@@ -58,6 +58,8 @@ func (w *workerInterceptor) availability(ctx context.Context, c *call, next hand
 		return nil, err // a step or the user decided already
 	}
 	switch {
+	case errors.Is(err, redisstate.ErrCorrupt): // of this value only, and for good
+		return nil, unusable(err)
 	case errors.Is(err, redisstate.ErrUnavailable), errors.Is(err, redisstate.ErrClosed):
 		return nil, w.retryLater(c.info, "Redis is unavailable; the activity will be tried again", RedisUnavailable, err)
 	case errors.Is(err, redisstate.ErrDenied):

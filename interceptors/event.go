@@ -2,10 +2,12 @@ package interceptors
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"unicode/utf8"
 
 	"go.opentelemetry.io/otel/propagation"
+	"go.temporal.io/sdk/temporal"
 
 	"github.com/compozy/temporal-redis/notifier"
 )
@@ -33,12 +35,18 @@ func traceparent(ctx context.Context) string {
 	return carrier["traceparent"]
 }
 
-// reasonOf is the start of an error's text, on one line.
+// reasonOf is the start of an error's text, on one line. Temporal's wrappers
+// repeat the text of what they wrap; the message of the outermost
+// ApplicationError says it once.
 func reasonOf(err error) string {
 	if err == nil {
 		return ""
 	}
-	return cut(strings.Join(strings.Fields(err.Error()), " "), maxReasonBytes)
+	text := err.Error()
+	if app, ok := errors.AsType[*temporal.ApplicationError](err); ok {
+		text = app.Message()
+	}
+	return cut(strings.Join(strings.Fields(text), " "), maxReasonBytes)
 }
 
 // cut returns the longest start of text that is valid UTF-8 and at most limit

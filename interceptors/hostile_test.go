@@ -285,6 +285,22 @@ func TestHostileCalls(t *testing.T) {
 	}
 }
 
+// Mistakes that no retry mends come back non-retryable although the user's code
+// only passes them on.
+func TestMistakesAreNotTriedAgain(t *testing.T) {
+	t.Parallel()
+	env := testsuite.NewActivityEnvironment(t, testsuite.Options{})
+	env.RegisterActivity(charge)
+	text := env.SaveConfigs(redisstate.Entry{ID: "charge", Value: "not an object"})[0]
+	for want, ref := range map[string]redisstate.Ref{interceptors.ConfigUnusable: text, activities.PluginMisuse: {}} {
+		env.SetCall(ref, "", interceptors.Policy{})
+		_, err := env.ExecuteActivity(charge)
+		if app := applicationError(t, err); app.Type() != want || !app.NonRetryable() {
+			t.Errorf("error is %s, non-retryable %v; want %s for good: %v", app.Type(), app.NonRetryable(), want, err)
+		}
+	}
+}
+
 func TestPinConfigsFailsAtOnceOnAValueOfAnotherType(t *testing.T) {
 	t.Parallel()
 	server, o := onServer(t)

@@ -35,7 +35,8 @@ import (
 // ignored. A variable that is empty counts as unset.
 //
 // Lookup finds a variable; nil means os.LookupEnv. Errors wrap
-// ErrInvalidOptions and name each variable that is malformed, never its value.
+// ErrInvalidOptions and name each variable that is malformed, never its value;
+// the options returned beside them have what the other variables say.
 // What the options mean together is checked by Validate, Connect and NewStore.
 func OptionsFromEnv(base Options, lookup func(name string) (value string, found bool)) (Options, error) {
 	if lookup == nil {
@@ -52,7 +53,7 @@ func OptionsFromEnv(base Options, lookup func(name string) (value string, found 
 	env.int64(&o.NearCacheBytes, "REDIS_NEAR_CACHE_BYTES")
 	env.duration(&o.SlowThreshold, "REDIS_SLOW_THRESHOLD")
 	if err := errors.Join(env.errs...); err != nil {
-		return Options{}, err
+		return o, err
 	}
 	return o, nil
 }

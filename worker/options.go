@@ -156,8 +156,10 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-func (o Options) validate() error {
-	var errs []error
+// validate tells everything that is wrong with o, and with the environment that
+// filled it.
+func (o Options) validate(environment error) error {
+	errs := []error{environment}
 	positive := func(name string, d time.Duration) {
 		if d < 0 {
 			errs = append(errs, fmt.Errorf("worker: %s is %v; use 0 for the default, or a positive duration", name, d))
@@ -201,6 +203,7 @@ func (o Options) events(namespace string) notifier.PublisherOptions {
 	return notifier.PublisherOptions{
 		Namespace:     namespace,
 		ChannelPrefix: o.ChannelPrefix,
+		DrainTimeout:  o.FlushTimeout,
 		Logger:        o.Logger,
 		Registerer:    o.Registerer,
 	}

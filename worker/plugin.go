@@ -58,11 +58,8 @@ var (
 func NewPlugin(options Options) (*Plugin, error) {
 	options = options.withDefaults()
 	redis, err := redisstate.OptionsFromEnv(options.Redis, options.Environment)
-	if err != nil {
-		return nil, fmt.Errorf("worker: %w: %w", ErrInvalidOptions, err)
-	}
 	options.Redis = redis
-	if err := options.validate(); err != nil {
+	if err := options.validate(err); err != nil {
 		return nil, err
 	}
 	p := &Plugin{options: options, namespace: options.TemporalNamespace, workers: make(map[string]*workerState)}

@@ -98,11 +98,13 @@ func TestPluginTakesRedisFromTheEnvironment(t *testing.T) {
 	}
 	env["REDIS_TLS"] = "perhaps"
 	_, err = worker.NewPlugin(worker.Options{
-		Environment: func(k string) (string, bool) { v, ok := env[k]; return v, ok },
-		Registerer:  prometheus.NewRegistry(),
+		DrainTimeout: -1,
+		Environment:  func(k string) (string, bool) { v, ok := env[k]; return v, ok },
+		Registerer:   prometheus.NewRegistry(),
 	})
-	if err == nil || !strings.Contains(err.Error(), "REDIS_TLS") || strings.Contains(err.Error(), "hunter2") {
-		t.Errorf("error is %v; want REDIS_TLS named and no password", err)
+	if err == nil || !strings.Contains(err.Error(), "REDIS_TLS") ||
+		!strings.Contains(err.Error(), "DrainTimeout") || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("error is %v; want REDIS_TLS and DrainTimeout named and no password", err)
 	}
 }
 
