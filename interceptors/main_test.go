@@ -4,10 +4,10 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/compozy/temporal-redis/internal/leak"
 )
 
 func TestMain(m *testing.M) {
-	// go-redis ends its attempts to reach a dead server within a second after
-	// the client's Close, which is longer than goleak looks.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+	goleak.VerifyTestMain(m, leak.DeadDial())
 }

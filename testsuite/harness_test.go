@@ -10,12 +10,13 @@ import (
 
 	"github.com/compozy/temporal-redis/activities"
 	"github.com/compozy/temporal-redis/interceptors"
+	"github.com/compozy/temporal-redis/internal/leak"
 	"github.com/compozy/temporal-redis/notifier"
 	"github.com/compozy/temporal-redis/redisstate"
 	"github.com/compozy/temporal-redis/testsuite"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, leak.DeadDial()) }
 
 type chargeConfig struct {
 	Amount int `json:"amount"`

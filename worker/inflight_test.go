@@ -11,13 +11,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	"github.com/compozy/temporal-redis/internal/leak"
 	"github.com/compozy/temporal-redis/redisstate"
 )
 
 func TestMain(m *testing.M) {
-	// go-redis ends its attempts to reach a dead server within a second after
-	// the client's Close, which is longer than goleak looks.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+	goleak.VerifyTestMain(m, leak.DeadDial())
 }
 
 func TestInflight(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/compozy/temporal-redis/internal/devserver"
+	"github.com/compozy/temporal-redis/internal/leak"
 )
 
 func TestMain(m *testing.M) {
@@ -28,7 +29,7 @@ type checked struct{ m *testing.M }
 
 func (c checked) Run() int {
 	code := c.m.Run()
-	if err := goleak.Find(); err != nil && code == 0 {
+	if err := goleak.Find(leak.DeadDial()); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, "goleak:", err)
 		return 1
 	}

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/compozy/temporal-redis/internal/devserver"
+	"github.com/compozy/temporal-redis/internal/leak"
 )
 
 // temporalAddr is the development server that all tests of this binary share.
@@ -43,7 +44,7 @@ func run(m *testing.M) (code int) {
 	code = m.Run()
 	server.Stop()
 	if code == 0 {
-		if err := goleak.Find(goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial")); err != nil {
+		if err := goleak.Find(leak.DeadDial()); err != nil {
 			fmt.Fprintln(os.Stderr, "e2e:", err)
 			return 1
 		}
