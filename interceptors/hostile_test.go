@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -313,5 +314,52 @@ func TestPinConfigsFailsAtOnceOnAValueOfAnotherType(t *testing.T) {
 	_, err := env.ExecuteActivity(activities.PinConfigsName, []string{"bad"})
 	if app := applicationError(t, err); !app.NonRetryable() {
 		t.Errorf("error is retryable: %v", err)
+	}
+}
+
+// The SDK's session activities run for as long as their session: a lock of
+// theirs would keep out every critical activity of the workflow.
+func TestSessionActivitiesOfTheSDKTakeNoLockAndTellNothing(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"internalSessionCreationActivity", "internalSessionCompletionActivity"} {
+		env := testsuite.NewActivityEnvironment(t, testsuite.Options{Plugin: worker.Options{DefaultPolicy: interceptors.Critical}})
+		locked := true
+		env.RegisterActivityWithOptions(func(ctx context.Context) error {
+			_, locked = locking.FromContext(ctx)
+			return nil
+		}, activity.RegisterOptions{Name: name, DisableAlreadyRegisteredCheck: true})
+		if _, err := env.ExecuteActivity(name); err != nil {
+			t.Fatal(err)
+		}
+		if locked {
+			t.Errorf("%s ran under the lock", name)
+		}
+	}
+}
+
+func TestLongTaskNamesAreCutBetweenCharacters(t *testing.T) {
+	t.Parallel()
+	env := testsuite.NewWorkflowEnvironment(t, testsuite.Options{})
+	env.RegisterActivityWithOptions(func(context.Context) error { return nil }, activity.RegisterOptions{Name: "act"})
+	long := strings.Repeat("\u00e4", interceptors.MaxTaskBytes/2) // fills it to the byte
+	env.ExecuteWorkflow(func(ctx workflow.Context) error {
+		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute})
+		for _, name := range []string{"x" + long + "never seen", "bad\xff" + "utf"} {
+			if err := workflow.ExecuteActivity(interceptors.WithTask(ctx, name), "act").Get(ctx, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := env.GetWorkflowError(); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]int{}
+	for _, ev := range env.Events(t.Context(), workflowID, ended) {
+		seen[ev.TaskID]++
+	}
+	first := "x" + long[:interceptors.MaxTaskBytes-2]
+	if want := map[string]int{"": 2, first: 4, "bad\ufffdutf": 4}; !maps.Equal(seen, want) {
+		t.Errorf("events by task: %v, want %v", seen, want)
 	}
 }

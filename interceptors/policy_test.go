@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.temporal.io/sdk/activity"
@@ -75,30 +76,37 @@ func TestRetryDelay(t *testing.T) {
 	w := func(jitter float64) *workerInterceptor {
 		return &workerInterceptor{options: Options{RetryDelay: time.Second, jitter: func() float64 { return jitter }}}
 	}
+	// closes tells an attempt that has so much left.
+	closes := func(left time.Duration) activity.Info {
+		const passed = time.Minute
+		return activity.Info{Attempt: 5, ScheduledTime: time.Now().Add(-passed), ScheduleToCloseTimeout: passed + left}
+	}
 	cases := map[string]struct {
-		jitter   float64
-		info     activity.Info
-		min, max time.Duration
+		jitter float64
+		info   func() activity.Info
+		want   time.Duration
 	}{
-		"the first attempt waits half to one and a half times the option": {0, activity.Info{Attempt: 1}, 500 * time.Millisecond, 500 * time.Millisecond},
-		"the upper end of the jitter":                                     {1, activity.Info{Attempt: 1}, 1500 * time.Millisecond, 1500 * time.Millisecond},
-		"it grows with the attempts to five times":                        {0.5, activity.Info{Attempt: 100}, 5 * time.Second, 5 * time.Second},
-		"it stays under half of what is left of schedule-to-close": {
-			0.5, activity.Info{Attempt: 5, ScheduledTime: time.Now(), ScheduleToCloseTimeout: 2 * time.Second}, time.Millisecond, time.Second,
-		},
-		"it is never zero, which would mean unset": {
-			0, activity.Info{Attempt: 1, ScheduledTime: time.Now().Add(-time.Second), ScheduleToCloseTimeout: time.Second + time.Microsecond},
-			time.Millisecond, time.Second,
-		},
+		"the first attempt waits half the option at least":            {0, attempt(1), 500 * time.Millisecond},
+		"and one and a half times the option at most":                 {1, attempt(1), 1500 * time.Millisecond},
+		"it grows with the attempts to five times":                    {0.5, attempt(100), 5 * time.Second},
+		"it stays under half of what is left of schedule-to-close":    {0.5, func() activity.Info { return closes(2 * time.Second) }, time.Second},
+		"it is never zero, which would mean unset":                    {0, func() activity.Info { return closes(time.Microsecond) }, time.Millisecond},
+		"it is as without a limit where the limit has passed already": {0.5, func() activity.Info { return closes(-time.Second) }, 5 * time.Second},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if got := w(c.jitter).retryDelay(c.info); got < c.min || got > c.max {
-				t.Errorf("delay is %v, want %v to %v", got, c.min, c.max)
-			}
+			synctest.Test(t, func(t *testing.T) { // time stands still
+				if got := w(c.jitter).retryDelay(c.info()); got != c.want {
+					t.Errorf("delay is %v, want %v", got, c.want)
+				}
+			})
 		})
 	}
+}
+
+func attempt(n int32) func() activity.Info {
+	return func() activity.Info { return activity.Info{Attempt: n} }
 }
 
 func TestReasonIsOneBoundedLine(t *testing.T) {

@@ -24,12 +24,17 @@ type Options struct {
 	// Redis of the environment's own, a registry of its own, no environment
 	// variables, and a logger that writes warnings to the test's output.
 	Plugin worker.Options
-	// Worker are the options of Temporal's worker; the plugin is added.
+	// Worker are the options of Temporal's worker; the plugin is added. Its
+	// DeadlockDetectionTimeout defaults to 10 s here instead of 1 s: a test
+	// machine with more to do than it can is not a deadlock.
 	Worker sdkworker.Options
 }
 
 // environmentNamespace is the Temporal namespace of the SDK's test environments.
 const environmentNamespace = "default-test-namespace"
+
+// deadlockTimeout is how long workflow code may take between two yields.
+const deadlockTimeout = 10 * time.Second
 
 // closeTimeout bounds the end of an environment whose plugin has no
 // FlushTimeout of its own.
@@ -81,6 +86,9 @@ func newHarness(t testing.TB, o Options) *harness {
 	store, err := plugin.Store(t.Context())
 	if err != nil {
 		t.Fatalf("testsuite: %v", err)
+	}
+	if o.Worker.DeadlockDetectionTimeout == 0 {
+		o.Worker.DeadlockDetectionTimeout = deadlockTimeout
 	}
 	o.Worker.Plugins = append([]sdkworker.Plugin{plugin}, o.Worker.Plugins...)
 	return &harness{t: t, plugin: plugin, store: store, worker: o.Worker}
