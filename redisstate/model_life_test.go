@@ -52,11 +52,23 @@ func (m *model) extend(key Key, ttl time.Duration) {
 	if e, ok := m.live(key.ID); ok && (key.Digest == "" || m.refs[ref] == e.value) {
 		m.current[key.ID] = m.extended(e, ttl)
 	}
-	if key.Digest != "" && m.aside[ref].dies > m.now {
-		m.aside[ref] = m.extended(m.aside[ref], ttl)
-		if index := m.listed[m.aside[ref].workflow]; index != nil && index.dies > m.now {
-			index.dies = max(index.dies, m.now+max(ttl, m.aside[ref].ttl)+indexGrace) // long enough is all that counts
-		}
+	if key.Digest != "" {
+		m.extendAside(ref, ttl)
+	}
+}
+
+// extendAside extends overwritten content and the index that lists it.
+func (m *model) extendAside(ref Ref, ttl time.Duration) {
+	e := m.aside[ref]
+	if e.dies <= m.now {
+		return
+	}
+	if ttl == 0 {
+		ttl = e.ttl
+	}
+	m.aside[ref] = m.extended(e, ttl)
+	if index := m.listed[e.workflow]; index != nil && index.dies > m.now {
+		index.dies = max(index.dies, m.now+ttl+indexGrace)
 	}
 }
 
@@ -148,7 +160,7 @@ func (m *model) lifeActions(ctx context.Context, store *Store, known func(*rapid
 			for _, ref := range m.asides(workflow) {
 				e, ok := m.live(ref.ID)
 				if ok && e.workflow != workflow && e.value == m.refs[ref] {
-					m.aside[ref] = m.extended(m.aside[ref], ttl) // not the current content: that is another's
+					m.extendAside(ref, ttl) // not the current content: that is another's
 				} else {
 					m.extend(ref.Key(), ttl)
 				}
