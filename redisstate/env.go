@@ -2,6 +2,7 @@ package redisstate
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"time"
@@ -26,13 +27,18 @@ import (
 //	REDIS_TTL                time to live of configs, like 24h
 //	REDIS_MAX_CONFIG_BYTES   largest config, in bytes
 //	REDIS_NEAR_CACHE_BYTES   bound of the in-process cache, in bytes; -1 is none
+//	REDIS_COMPRESSION        none, s2 or zstd
+//	REDIS_ENCRYPTION_KEYS    id:base64,id:base64; newest first
+//	REDIS_ENCRYPTION_KEYS_FILE  file of id:base64 lines; newest first
+//	REDIS_REQUIRE_ENCRYPTION true refuses stored values that are not encrypted
 //	REDIS_SLOW_THRESHOLD     duration from which operations are logged, like 100ms
 //
 // So for a user and for a password the order is: Options.Username and Password,
 // then those in an URL given in code, then REDIS_USERNAME and REDIS_PASSWORD,
 // then those in REDIS_URL. REDIS_USERNAME is not combined with a password in a
 // code's URL. With a Client in code the variables of the connection are
-// ignored. A variable that is empty counts as unset.
+// ignored. A variable that is empty counts as unset. The file of keys is read
+// here, once; see ReadEncryptionKeys for reading it again.
 //
 // Lookup finds a variable; nil means os.LookupEnv. Errors wrap
 // ErrInvalidOptions and name each variable that is malformed, never its value;
@@ -51,6 +57,9 @@ func OptionsFromEnv(base Options, lookup func(name string) (value string, found 
 	env.duration(&o.TTL, "REDIS_TTL")
 	env.int(&o.MaxConfigBytes, "REDIS_MAX_CONFIG_BYTES")
 	env.int64(&o.NearCacheBytes, "REDIS_NEAR_CACHE_BYTES")
+	env.string((*string)(&o.Compression), "REDIS_COMPRESSION")
+	env.keys(&o.Keys, "REDIS_ENCRYPTION_KEYS", "REDIS_ENCRYPTION_KEYS_FILE")
+	env.truth(&o.RequireEncryption, "REDIS_REQUIRE_ENCRYPTION")
 	env.duration(&o.SlowThreshold, "REDIS_SLOW_THRESHOLD")
 	if err := errors.Join(env.errs...); err != nil {
 		return o, err
@@ -136,6 +145,47 @@ func (e *environment) int64(field *int64, name string) {
 			e.malformed(name, "a number of bytes, like 1048576")
 		}
 		*field = n
+	}
+}
+
+// truth can only switch on: false in code is not told apart from unset.
+func (e *environment) truth(field *bool, name string) {
+	switch value, ok := e.get(name); {
+	case !ok || *field:
+	case value == "true":
+		*field = true
+	case value != "false":
+		e.malformed(name, "true or false")
+	}
+}
+
+func (e *environment) keys(field **KeyRing, listName, fileName string) {
+	if *field != nil {
+		return
+	}
+	list, inList := e.get(listName)
+	file, inFile := e.get(fileName)
+	var keys []EncryptionKey
+	var err error
+	name := listName
+	switch {
+	case inList && inFile:
+		e.errs = append(e.errs, invalid("%s and %s are both set; use one of them", listName, fileName))
+		return
+	case inList:
+		keys, err = ParseEncryptionKeys(list)
+	case inFile:
+		name = fileName
+		keys, err = ReadEncryptionKeys(file)
+	default:
+		return
+	}
+	if err == nil {
+		*field, err = NewKeyRing(keys...)
+	}
+	if err != nil {
+		*field = nil
+		e.errs = append(e.errs, fmt.Errorf("%s: %w", name, err))
 	}
 }
 

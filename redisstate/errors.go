@@ -27,10 +27,19 @@ var (
 	// ErrNewerFormat says that a newer release of this module wrote the value in
 	// a format that this one does not know. A newer worker can read it.
 	ErrNewerFormat = errors.New("stored value was written by a newer release in a format unknown here; upgrade this process")
+	// ErrUnknownKey says that the value is encrypted under a key that is not in
+	// Options.Keys: its id is missing there or names another key. A process that
+	// has the key can read it.
+	ErrUnknownKey = errors.New("encrypted under a key that this process does not have")
+	// ErrNotEncrypted says that the value is not encrypted and
+	// Options.RequireEncryption refuses it.
+	ErrNotEncrypted = errors.New("not encrypted, which Options.RequireEncryption refuses; save it again")
 	// ErrWrongType says that something else than a config is stored under the
 	// config's key.
 	ErrWrongType = errors.New("the key holds another type of value; another program writes under our namespace")
-	// ErrTooLarge says that a config or metadata is over Options.MaxConfigBytes.
+	// ErrTooLarge says that a config or metadata is over Options.MaxConfigBytes:
+	// one to save, or one that was stored compressed and would be once
+	// decompressed.
 	ErrTooLarge = errors.New("value is too large")
 	// ErrInvalidKey says that an id, a digest or a workflow id cannot be used.
 	ErrInvalidKey = errors.New("invalid key")

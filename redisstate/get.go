@@ -162,8 +162,10 @@ func (s *Store) getAll(ctx context.Context, batch []*reading, name func(*reading
 	return replies
 }
 
-// open turns a reply into a config: stored bytes are taken apart, verified
-// unless their content is known, and remembered.
+// open turns a reply into a config: stored bytes are taken apart, decrypted,
+// verified unless their content is known, and remembered. What is encrypted is
+// always decrypted, though its digest may be known: only that proves that the
+// header, digest included, belongs to this id.
 func (s *Store) open(ctx context.Context, id string, raw []byte, err error) (Config, error) {
 	if err != nil {
 		return Config{}, redisError(ctx, opGet, err)
@@ -172,9 +174,12 @@ func (s *Store) open(ctx context.Context, id string, raw []byte, err error) (Con
 	if err != nil {
 		return Config{}, fail(opGet, err)
 	}
+	if err := v.unlock(s.envelope, id); err != nil {
+		return Config{}, fail(opGet, err)
+	}
 	c := s.contents.get(v.sum)
 	if c == nil {
-		if err := v.verify(); err != nil {
+		if err := v.unpack(s.envelope); err != nil {
 			return Config{}, fail(opGet, err)
 		}
 		c = s.contents.share(v.sum, newContent(v.sum, v.payload, s.codec))

@@ -109,6 +109,19 @@ type Options struct {
 	NearCacheBytes int64
 	// Codec turns values into JSON and back. Defaults to encoding/json.
 	Codec Codec
+	// Compression is how new values are compressed: none, s2 or zstd. Reading
+	// needs no setting. Defaults to none.
+	Compression Compression
+	// Keys encrypts new values under its newest key (AES-256-GCM) and decrypts
+	// those under any of its keys; docs/security.md says what that protects and
+	// how keys are rotated. What is not encrypted is read too, see
+	// RequireEncryption. Defaults to none: nothing is encrypted.
+	Keys *KeyRing
+	// RequireEncryption refuses stored values that are not encrypted, so that
+	// nobody without a key can plant one. It needs Keys. Switch it on once
+	// everything from before has been saved again or has expired. Defaults to
+	// false.
+	RequireEncryption bool
 
 	// SlowThreshold is the duration from which a Redis operation is logged as a
 	// warning; negative means never. Defaults to 100 ms.
@@ -213,6 +226,15 @@ func (o Options) validateStore() error {
 	if o.MaxConfigBytes < 0 || o.MaxConfigBytes > maxValueBytes {
 		errs = append(errs, invalid("MaxConfigBytes is %d; use 1 to %d, or 0 for the default of %d",
 			o.MaxConfigBytes, maxValueBytes, DefaultMaxConfigBytes))
+	}
+	if !o.Compression.valid() {
+		errs = append(errs, invalid("Compression is %.32q; use %s, %s or %s", string(o.Compression), CompressionNone, CompressionS2, CompressionZstd))
+	}
+	switch {
+	case o.Keys != nil && o.Keys.newest() == nil:
+		errs = append(errs, invalid("Keys has no key; make it with NewKeyRing"))
+	case o.Keys == nil && o.RequireEncryption:
+		errs = append(errs, invalid("RequireEncryption needs keys; set Options.Keys or REDIS_ENCRYPTION_KEYS"))
 	}
 	return errors.Join(errs...)
 }

@@ -112,7 +112,7 @@ func (s *Store) overwrite(ctx context.Context, batch []*writing) error {
 		if err != nil {
 			return err
 		}
-		replaced, ours := w.examine(raw)
+		replaced, _, ours := w.examine(raw)
 		if !ours || sameContent(replaced, w.new) || (w.kept != nil && sameContent(replaced, w.old)) {
 			continue
 		}

@@ -61,8 +61,11 @@ type writing struct {
 	raw     []byte // new, encoded
 	content *content
 
+	envelope envelope // that raw is made with
+
 	reply *redis.StringCmd
 	old   value  // what was there, if readable
+	stale bool   // it must be written again, whatever its content
 	kept  []byte // what has to be put aside before it is overwritten
 	same  bool   // old has the content of new: only what is stored with it changes
 }
@@ -105,9 +108,11 @@ func (s *Store) prepareOne(e Entry) (*writing, error) {
 		key:     s.space.Config(e.ID),
 		new:     value{sum: id, ttl: ttl, workflow: e.Workflow, payload: text},
 		content: s.contents.share(id, c),
+
+		envelope: s.envelope,
 	}
 	w.ref = Ref{ID: e.ID, Digest: w.content.digest}
-	w.raw = w.new.encode()
+	w.raw = w.new.encode(w.envelope, e.ID)
 	return w, nil
 }
 
@@ -213,32 +218,45 @@ func (w *writing) conflicts() (bool, error) {
 		return false, err
 	}
 	var ours bool
-	if w.old, ours = w.examine(raw); !ours {
+	if w.old, w.stale, ours = w.examine(raw); !ours {
 		return true, nil // no ref can be served from it
 	}
 	if !sameContent(w.old, w.new) {
 		w.kept = raw
 		return true, nil
 	}
-	// The same content never gets a shorter life from being saved again. In a
-	// newer format it is written again, for readers like us.
-	if w.new.workflow == w.old.workflow && w.new.ttl <= w.old.ttl && w.old.payload != nil {
+	// The same content never gets a shorter life from being saved again.
+	if w.new.workflow == w.old.workflow && w.new.ttl <= w.old.ttl && !w.stale {
 		return false, nil
 	}
 	w.new.ttl = max(w.new.ttl, w.old.ttl)
-	w.raw = w.new.encode()
+	w.raw = w.new.encode(w.envelope, w.ref.ID)
 	w.same = true
 	return true, nil
 }
 
 // examine takes a stored value apart and tells whether its content is what it
-// says. Of a newer format only the digest is known; it is kept as it is, for as
-// long as what replaces it.
-func (w *writing) examine(raw []byte) (v value, ours bool) {
+// says. What cannot be read here, but maybe elsewhere, counts as that: it may
+// have to be kept as it is. Stale tells that readers like us need it written
+// again, or that it is not encrypted as it would be now.
+func (w *writing) examine(raw []byte) (v value, stale, ours bool) {
 	v, err := decodeHeader(raw)
 	if errors.Is(err, ErrNewerFormat) && len(raw) >= headerBytes {
-		return value{sum: sum(raw[2:headerBytes]), ttl: w.new.ttl}, true
+		// Only the digest is known; it is kept for as long as what replaces it.
+		return value{sum: sum(raw[2:headerBytes]), ttl: w.new.ttl}, true, true
 	}
-	return v, err == nil && v.verify() == nil
+	if err != nil {
+		return v, false, false
+	}
+	stale = !w.envelope.current(v.head, v.body)
+	if err = v.unlock(w.envelope, w.ref.ID); err == nil {
+		err = v.unpack(w.envelope)
+	}
+	switch {
+	case err == nil:
+		return v, stale, true
+	case errors.Is(err, ErrCorrupt):
+		return v, false, false
+	}
+	return v, true, true // another key, dictionary or size
 }
-

@@ -136,7 +136,7 @@ func (s *Store) restore(ctx context.Context, w *writing, pinned bool) (current [
 	if err != nil {
 		return nil, err
 	}
-	if held, ours := w.examine(raw); ours && sameContent(held, w.new) {
+	if held, _, ours := w.examine(raw); ours && sameContent(held, w.new) {
 		return nil, nil
 	}
 	if pinned {

@@ -24,12 +24,13 @@ import (
 type ConfigStore interface {
 	// Get reads a config: the current content of the key's id, or, with a
 	// digest, exactly that content. Errors: ErrNotFound, ErrInvalidKey,
-	// ErrCorrupt, ErrNewerFormat, ErrWrongType.
+	// ErrCorrupt, ErrNewerFormat, ErrUnknownKey, ErrNotEncrypted, ErrTooLarge,
+	// ErrWrongType.
 	Get(ctx context.Context, key Key) (Config, error)
 	// GetMany reads several configs at once; missing ones are absent from the
 	// map, and a key that is given twice is read once. Errors about single
-	// configs (ErrCorrupt, ErrNewerFormat, ErrWrongType) are joined, and the map
-	// then holds the others. ErrInvalidKey is told before anything is read.
+	// configs (those of Get about what is stored) are joined, and the map then
+	// holds the others. ErrInvalidKey is told before anything is read.
 	GetMany(ctx context.Context, keys ...Key) (map[Key]Config, error)
 	// Set saves configs and returns their refs in the order of the entries.
 	// Nothing is written if any entry is invalid: ErrInvalidKey,
@@ -71,6 +72,7 @@ type Store struct {
 	ttl      time.Duration
 	maxBytes int
 	codec    Codec
+	envelope envelope
 	near     *near // nil: no near cache
 	contents contents
 	blobs    blobs
@@ -94,9 +96,9 @@ var (
 )
 
 // NewStore makes a store on a client, which it never closes. Of the options it
-// uses Namespace, TTL, FixedTTL, Source, MaxConfigBytes, NearCacheBytes, Codec and
-// the telemetry.
-// No I/O. Errors wrap ErrInvalidOptions.
+// uses Namespace, TTL, FixedTTL, Source, MaxConfigBytes, NearCacheBytes, Codec,
+// Compression, Keys, RequireEncryption and the telemetry. No I/O. Errors wrap
+// ErrInvalidOptions.
 func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 	if client == nil {
 		return nil, invalid("no client given to NewStore; use Conn.Client")
@@ -124,6 +126,8 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 		ttl:      o.TTL,
 		maxBytes: o.MaxConfigBytes,
 		codec:    o.Codec,
+		envelope: newEnvelope(o),
+		blobs:    newBlobs(o),
 		near:     near,
 		hits:     tel.Metrics.CacheHits.WithLabelValues(telemetry.CacheRedis),
 		misses:   tel.Metrics.CacheMisses.WithLabelValues(telemetry.CacheRedis),

@@ -17,17 +17,34 @@ import (
 //	digest   32 bytes, SHA-256 of the canonical JSON
 //	ttl      uvarint, milliseconds
 //	workflow uvarint length and bytes; may be empty
-//	payload  the rest, canonical JSON
+//	body     the rest: canonical JSON, compressed and encrypted as the flags say
 //
-// A later release that compresses or encrypts sets a flag and says how from
+// Everything before the body is in clear, so that what is encrypted can be
+// listed, aged and put aside by who has no key. How a body is compressed is said
+// in compress.go, how it is encrypted in envelope.go; a body that is both was
+// compressed first.
+//
+// A later release that changes the body takes another flag and says how from
 // there on; one that changes the layout raises the version. Version, flags and
 // digest keep their places in all of them, so that a writer can put aside what
 // it cannot read. A reader names what it cannot read instead of guessing.
 const (
 	formatVersion = 1
 	lastVersion   = 31 // versions stay below what texts start with
-	knownFlags    = 0
+	versionAt     = 0
+	flagsAt       = 1
 	headerBytes   = 2 + sha256.Size
+)
+
+// Flags. The highest bit stays free: tests of other releases take it for one
+// that nobody knows.
+const (
+	flagS2         = 1 << 0 // the body is an s2 block
+	flagZstd       = 1 << 1 // the body is a zstd frame
+	flagDictionary = 1 << 2 // it was compressed with the dictionary that it names
+	flagSealed     = 1 << 3 // it is encrypted
+
+	knownFlags = flagS2 | flagZstd | flagDictionary | flagSealed
 )
 
 // sum is a digest in binary.
@@ -52,42 +69,55 @@ func parseDigest(d Digest) (sum, error) {
 	return sum{}, fmt.Errorf("%w: the digest is not %s and 64 lower-case hex digits; use the one in the Ref", ErrInvalidKey, DigestPrefix)
 }
 
-// value is a stored value taken apart. Its payload points into what was read.
+// value is a stored value taken apart.
 type value struct {
 	sum      sum
 	ttl      time.Duration
 	workflow string
-	payload  []byte
+	payload  []byte // canonical JSON; of what was read only after unpack
+
+	head, body []byte // of what was read, and point into it; unlock decrypts body
 }
 
-// encode builds the stored bytes of v.
-func (v value) encode() []byte {
-	out := make([]byte, 0, headerBytes+2*binary.MaxVarintLen64+len(v.workflow)+len(v.payload))
-	out = append(out, formatVersion, 0)
-	out = append(out, v.sum[:]...)
-	out = binary.AppendUvarint(out, uint64(v.ttl.Milliseconds()))
-	out = binary.AppendUvarint(out, uint64(len(v.workflow)))
-	out = append(out, v.workflow...)
-	return append(out, v.payload...)
+// encode builds the stored bytes of v under an id.
+func (v value) encode(e envelope, id string) []byte {
+	head := make([]byte, 0, headerBytes+2*binary.MaxVarintLen64+len(v.workflow)+maxSealBytes+len(v.payload))
+	head = append(head, formatVersion, 0)
+	head = append(head, v.sum[:]...)
+	head = binary.AppendUvarint(head, uint64(v.ttl.Milliseconds()))
+	head = binary.AppendUvarint(head, uint64(len(v.workflow)))
+	head = append(head, v.workflow...)
+	return e.wrap(head, family, id, v.payload)
 }
 
-// decodeHeader takes stored bytes apart without verifying the payload. Errors
-// wrap ErrCorrupt or ErrNewerFormat.
-func decodeHeader(raw []byte) (value, error) {
+// checkFormat tells whether raw, which has at least size bytes before its body,
+// is in a format that a reader of the known flags can read. Errors wrap
+// ErrCorrupt or ErrNewerFormat.
+func checkFormat(raw []byte, size int, known byte) error {
 	if len(raw) == 0 {
-		return value{}, fmt.Errorf("%w: it is empty", ErrCorrupt)
+		return fmt.Errorf("%w: it is empty", ErrCorrupt)
 	}
-	switch version := raw[0]; {
+	switch version := raw[versionAt]; {
 	case version == 0 || version > lastVersion:
-		return value{}, fmt.Errorf("%w: it does not start as a value of this module does", ErrCorrupt)
+		return fmt.Errorf("%w: it does not start as a value of this module does", ErrCorrupt)
 	case version > formatVersion:
-		return value{}, fmt.Errorf("%w (version %d, known up to %d)", ErrNewerFormat, version, formatVersion)
+		return fmt.Errorf("%w (version %d, known up to %d)", ErrNewerFormat, version, formatVersion)
 	}
-	if len(raw) < headerBytes {
-		return value{}, fmt.Errorf("%w: it is cut short", ErrCorrupt)
+	if len(raw) < size {
+		return fmt.Errorf("%w: it is cut short", ErrCorrupt)
 	}
-	if unknown := raw[1] &^ knownFlags; unknown != 0 {
-		return value{}, fmt.Errorf("%w (flags %#02x)", ErrNewerFormat, unknown)
+	if unknown := raw[flagsAt] &^ known; unknown != 0 {
+		return fmt.Errorf("%w (flags %#02x)", ErrNewerFormat, unknown)
+	}
+	return nil
+}
+
+// decodeHeader takes stored bytes apart and leaves the body as it is; so it can
+// also be given a value's first bytes only. Errors wrap ErrCorrupt or
+// ErrNewerFormat.
+func decodeHeader(raw []byte) (value, error) {
+	if err := checkFormat(raw, headerBytes, knownFlags); err != nil {
+		return value{}, err
 	}
 	v := value{sum: sum(raw[2:headerBytes])}
 	rest := raw[headerBytes:]
@@ -102,14 +132,33 @@ func decodeHeader(raw []byte) (value, error) {
 		return value{}, fmt.Errorf("%w: its workflow is unreadable", ErrCorrupt)
 	}
 	v.workflow = string(rest[n : n+int(length)])
-	v.payload = rest[n+int(length):]
+	v.body = rest[n+int(length):]
+	v.head = raw[:len(raw)-len(v.body)]
 	return v, nil
 }
 
-// verify checks that the payload is what the digest says.
-func (v value) verify() error {
-	if sha256.Sum256(v.payload) != v.sum {
+// unlock takes the encryption off, which also proves that the header is what a
+// holder of the key wrote under this id. Errors wrap ErrUnknownKey, ErrCorrupt
+// or ErrNotEncrypted.
+func (v *value) unlock(e envelope, id string) error {
+	body, err := e.unlock(v.head, v.body, family, id)
+	if err != nil {
+		return err
+	}
+	v.body = body
+	return nil
+}
+
+// unpack decompresses what unlock gave and checks that it is what the digest
+// says. Errors wrap ErrCorrupt, ErrNewerFormat or ErrTooLarge.
+func (v *value) unpack(e envelope) error {
+	payload, err := expand(v.head[flagsAt], v.body, e.bound())
+	if err != nil {
+		return err
+	}
+	if sha256.Sum256(payload) != v.sum {
 		return fmt.Errorf("%w: its content does not have the digest that was stored with it", ErrCorrupt)
 	}
+	v.payload = payload
 	return nil
 }
