@@ -35,6 +35,10 @@ const (
 	// as happens in a rolling upgrade. Retryable, since an upgraded worker can
 	// read it.
 	ConfigTooNew = "ConfigTooNew"
+	// ConfigKeyUnknown: the config is encrypted under a key that this worker does
+	// not have, as happens in a rotation of keys. Retryable, since another worker
+	// may have it.
+	ConfigKeyUnknown = "ConfigKeyUnknown"
 	// ConfigUnusable: the config, its ref or the header cannot be used as it
 	// is. Not retryable.
 	ConfigUnusable = "ConfigUnusable"

@@ -36,6 +36,10 @@ func (w *workerInterceptor) config(ctx context.Context, c *call, next handler) (
 		return nil, temporal.NewApplicationErrorWithOptions(
 			"the activity's config was written by a newer release; upgrade this worker",
 			ConfigTooNew, temporal.ApplicationErrorOptions{Cause: err, NextRetryDelay: w.retryDelay(c.info)})
+	case errors.Is(err, redisstate.ErrUnknownKey):
+		return nil, temporal.NewApplicationErrorWithOptions(
+			"the activity's config is encrypted under a key that this worker does not have; give it the key (redisstate.Options.Keys)",
+			ConfigKeyUnknown, temporal.ApplicationErrorOptions{Cause: err, NextRetryDelay: w.retryDelay(c.info)})
 	case errors.Is(err, redisstate.ErrUnavailable), errors.Is(err, redisstate.ErrDenied),
 		errors.Is(err, redisstate.ErrClosed), ctx.Err() != nil:
 		return nil, err // the availability step knows

@@ -263,6 +263,12 @@ func TestHostileCalls(t *testing.T) {
 				}
 			},
 		},
+		"a value under a key that this worker lacks waits for one that has it": {
+			want: interceptors.ConfigKeyUnknown, retryable: true,
+			spoil: func(t *testing.T, server *miniredis.Miniredis) {
+				saveEncrypted(t, server, keyOf(t, server, "config:charge"), redisstate.Entry{ID: "charge", Value: chargeConfig{Amount: 1}})
+			},
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -283,6 +289,27 @@ func TestHostileCalls(t *testing.T) {
 				t.Errorf("error is %s, non-retryable %v: %v", app.Type(), app.NonRetryable(), err)
 			}
 		})
+	}
+}
+
+// saveEncrypted puts e at key as a process with keys of its own would.
+func saveEncrypted(t *testing.T, server *miniredis.Miniredis, key string, e redisstate.Entry) {
+	t.Helper()
+	ring, err := redisstate.NewKeyRing(redisstate.EncryptionKey{ID: "2026-03", Key: make([]byte, redisstate.EncryptionKeyBytes)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	defer func() { _ = client.Close() }()
+	store, err := redisstate.NewStore(client, redisstate.Options{
+		Namespace: strings.TrimSuffix(key, ":config:"+e.ID), Keys: ring, Registerer: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = store.Close() }()
+	if _, err := store.Set(t.Context(), e); err != nil {
+		t.Fatal(err)
 	}
 }
 

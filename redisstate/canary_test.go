@@ -11,11 +11,24 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// The canary is a password and a value in everything that happens here. It may
-// be in no error, log line, metric, span or key name.
+// The canary is a password, an encryption key and a value in everything that
+// happens here. It may be in no error, log line, metric, span or key name.
 func TestCanary_is_found_nowhere(t *testing.T) {
 	t.Parallel()
-	const canary = "C4n4ry-s3cret"
+	const canary = "C4n4ry-s3cret-of-32-bytes-length"
+	ring := ringOf(t, EncryptionKey{ID: "k1", Key: []byte(canary)})
+	for name, o := range map[string]Options{
+		"plain":     {},
+		"encrypted": {Keys: ring, Compression: CompressionZstd, RequireEncryption: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			lookForCanary(t, canary, o)
+		})
+	}
+}
+
+func lookForCanary(t *testing.T, canary string, format Options) {
 	server := newServer(t)
 	server.RequireUserAuth("app", canary)
 	var log lockedBuffer
@@ -26,6 +39,7 @@ func TestCanary_is_found_nowhere(t *testing.T) {
 		Logger:     slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Registerer: registry, TracerProvider: provider,
 	}
+	o.Keys, o.Compression, o.RequireEncryption = format.Keys, format.Compression, format.RequireEncryption
 	conn := connect(t, o)
 	store := newStore(t, conn.Client(), o)
 	var told []error
@@ -58,6 +72,24 @@ func TestCanary_is_found_nowhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	exercise()
+	if format.Keys != nil {
+		o.Logger.Info("options", "keys", o.Keys)
+		for _, keys := range [][]EncryptionKey{{{ID: "k1", Key: []byte(strings.ToLower(canary))}}, {{ID: "k2", Key: []byte(canary)}}, {{ID: canary + canary, Key: []byte(canary)}}, {{ID: "k3", Key: []byte(canary + canary)}}} {
+			ring, err := NewKeyRing(keys...)
+			tell(err)
+			if err == nil {
+				o := o
+				o.Keys = ring
+				_, err = newStore(t, conn.Client(), o).Get(t.Context(), ID("id"))
+				tell(err)
+			}
+		}
+		_, err := ParseEncryptionKeys("k1:" + canary + "," + canary + ":k1")
+		tell(err)
+		if raw, err := server.Get("temporal-redis:config:id"); err == nil && strings.Contains(raw, canary) {
+			t.Error("in what is stored")
+		}
+	}
 	for _, reply := range []string{
 		"OOM command not allowed", "NOPERM no permissions", "EXECABORT Transaction discarded because of previous errors.",
 		"ERR unknown command 'set', with args beginning with: 'id' '" + canary + "' 'px'",

@@ -177,16 +177,16 @@ func tellsCorrupt(tb testing.TB, b ConfigStoreBackend) {
 func tellsNewerFormat(tb testing.TB, b ConfigStoreBackend) {
 	ref := save(tb, b.Open(tb, redisstate.Options{}), "a", basic("a", 1))
 	raw := b.Stored(tb, redisstate.ID("a"))
-	for at, name := range []string{"version", "flags"} {
+	for at, bit := range []byte{0x02, 0x80} { // of the version, of the flags
 		newer := slices.Clone(raw)
-		newer[at] |= 0x02
+		newer[at] |= bit
 		b.Damage(tb, redisstate.ID("a"), newer)
 		reader := b.Open(tb, redisstate.Options{})
 		for _, key := range []redisstate.Key{redisstate.ID("a"), ref.Key()} {
 			refuses(tb, reader, key, redisstate.ErrNewerFormat)
 		}
 		if _, err := reader.Get(tb.Context(), redisstate.ID("a")); errors.Is(err, redisstate.ErrCorrupt) {
-			tb.Fatalf("%s: called corrupt: %v", name, err)
+			tb.Fatalf("bit %#x of byte %d: called corrupt: %v", bit, at, err)
 		}
 	}
 }

@@ -39,6 +39,35 @@ func TestConfigStore_on_embedded_Redis(t *testing.T) {
 	})
 }
 
+// The promises are the same however the bytes are stored.
+func TestConfigStore_on_embedded_Redis_compressed_and_encrypted(t *testing.T) {
+	t.Parallel()
+	ring, err := redisstate.NewKeyRing(redisstate.EncryptionKey{ID: "2026-03", Key: []byte("0123456789abcdef0123456789abcdef")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, format := range map[string]redisstate.Options{
+		"s2":              {Compression: redisstate.CompressionS2},
+		"zstd":            {Compression: redisstate.CompressionZstd},
+		"encrypted":       {Keys: ring, RequireEncryption: true},
+		"zstd, encrypted": {Keys: ring, Compression: redisstate.CompressionZstd},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ConfigStore(t, func(tb testing.TB) ConfigStoreBackend {
+				b := embeddedConfigs(tb)
+				open := b.Open
+				b.Open = func(tb testing.TB, opts redisstate.Options) redisstate.ConfigStore {
+					tb.Helper()
+					opts.Compression, opts.Keys, opts.RequireEncryption = format.Compression, format.Keys, format.RequireEncryption
+					return open(tb, opts)
+				}
+				return b
+			})
+		})
+	}
+}
+
 // broken is a store with one thing wrong.
 type broken struct {
 	Store
