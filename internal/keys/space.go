@@ -90,6 +90,16 @@ func (s Space) WorkflowIndex(workflowID string) string {
 	return s.prefix + "index:" + Escape(workflowID)
 }
 
+// Session is the key of the values of one execution.
+func (s Space) Session(executionID string) string { return s.prefix + "session:" + Escape(executionID) }
+
+// Counters is the key of all counters. '@' is in no escaped id, so that a longer
+// namespace cannot make the same name.
+func (s Space) Counters() string { return s.prefix + "@counters" }
+
+// Gauges is the key of all gauges.
+func (s Space) Gauges() string { return s.prefix + "@gauges" }
+
 // Invalidation is the channel on which writers tell other processes that a
 // config changed.
 func (s Space) Invalidation() string { return s.prefix + "invalidate" }
