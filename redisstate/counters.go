@@ -284,7 +284,9 @@ func (c *Counters) checkOpen(op string) error {
 	return nil
 }
 
-func failCounters(op string, err error) error { return fmt.Errorf("%s (%s): %w", op, countersFamily, err) }
+func failCounters(op string, err error) error {
+	return fmt.Errorf("%s (%s): %w", op, countersFamily, err)
+}
 
 // countersError turns the client's error into one of this package.
 func countersError(ctx context.Context, op string, err error) error {

@@ -244,7 +244,9 @@ const (
 	sessionFamily   = "session"
 )
 
-func failSession(op string, err error) error { return fmt.Errorf("%s (%s): %w", op, sessionFamily, err) }
+func failSession(op string, err error) error {
+	return fmt.Errorf("%s (%s): %w", op, sessionFamily, err)
+}
 
 // sessionError turns the client's error into one of this package.
 func sessionError(ctx context.Context, op string, err error) error {
