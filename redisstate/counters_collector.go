@@ -18,8 +18,8 @@ const collectTimeout = time.Second
 
 // Collector exports the counters and gauges, read from Redis at each scrape:
 //
-//	redis_shared_counter_total{namespace,name}
-//	redis_shared_gauge{namespace,name}
+//	redis_shared_total{namespace,name}
+//	redis_shared_value{namespace,name}
 //	redis_shared_snapshot_timestamp_seconds{namespace}
 //
 // The last one is when Redis last told them (Unix time): a scrape waits for

@@ -6,8 +6,8 @@ import "github.com/prometheus/client_golang/prometheus"
 // Redis. Their values of "name" are fixed by the host's program and bounded by
 // who exports them.
 type Shared struct {
-	Counter   *prometheus.Desc // redis_shared_counter_total{namespace,name}
-	Gauge     *prometheus.Desc // redis_shared_gauge{namespace,name}
+	Counter   *prometheus.Desc // redis_shared_total{namespace,name}
+	Gauge     *prometheus.Desc // redis_shared_value{namespace,name}
 	Timestamp *prometheus.Desc // redis_shared_snapshot_timestamp_seconds{namespace}
 }
 
@@ -18,8 +18,8 @@ func NewShared(namespace string) Shared {
 		return prometheus.NewDesc(name, help, labels, prometheus.Labels{"namespace": namespace})
 	}
 	return Shared{
-		Counter:   desc("redis_shared_counter_total", "The host's counters, over all processes.", "name"),
-		Gauge:     desc("redis_shared_gauge", "The host's gauges, over all processes.", "name"),
+		Counter:   desc("redis_shared_total", "The host's counters, over all processes.", "name"),
+		Gauge:     desc("redis_shared_value", "The host's gauges, over all processes.", "name"),
 		Timestamp: desc("redis_shared_snapshot_timestamp_seconds", "When Redis last told the shared counters and gauges."),
 	}
 }

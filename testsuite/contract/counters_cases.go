@@ -253,7 +253,7 @@ func counterExports(tb testing.TB, b CountersBackend) {
 		tb.Fatalf("told at %v", at)
 	}
 	delete(got, "redis_shared_snapshot_timestamp_seconds")
-	if want := map[string]float64{"redis_shared_counter_total a": 3, "redis_shared_gauge g": -1.5}; !maps.Equal(got, want) {
+	if want := map[string]float64{"redis_shared_total a": 3, "redis_shared_value g": -1.5}; !maps.Equal(got, want) {
 		tb.Fatalf("got %v; want %v", got, want)
 	}
 }
@@ -272,7 +272,7 @@ func counterTellsCorrupt(tb testing.TB, b CountersBackend) {
 		if len(got.Counters) != 1 || got.Counters["good"] != 1 || len(got.Gauges) != 1 || got.Gauges["good"] != 2 {
 			tb.Fatalf("%s: got %v", text, got)
 		}
-		if all := exported(tb, c.Collector()); all["redis_shared_counter_total good"] != 1 || len(all) != 3 {
+		if all := exported(tb, c.Collector()); all["redis_shared_total good"] != 1 || len(all) != 3 {
 			tb.Fatalf("%s: exported %v", text, all)
 		}
 	}
