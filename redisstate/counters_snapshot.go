@@ -2,6 +2,7 @@ package redisstate
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"strconv"
 
@@ -43,7 +44,7 @@ func (c *Counters) Snapshot(ctx context.Context) (CountersSnapshot, error) {
 		return v, err
 	})
 	if bad > 0 {
-		return snapshot, failCounters(opSnapshot, reword(ErrCorrupt, "%d values are not numbers; another program writes under our namespace", bad))
+		return snapshot, failCounters(opSnapshot, fmt.Errorf("%w: %d numbers are none; another program writes under our namespace", ErrCorrupt, bad))
 	}
 	return snapshot, nil
 }

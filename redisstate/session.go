@@ -254,7 +254,7 @@ func sessionError(ctx context.Context, op string, err error) error {
 	case err == nil:
 		return nil
 	case rediserr.Classify(ctx, err) == rediserr.NotFound:
-		return failSession(op, errNoValue)
+		return &MissingError{Op: op, Family: sessionFamily}
 	case rediserr.IsWrongType(err):
 		return failSession(op, ErrWrongType)
 	}

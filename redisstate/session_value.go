@@ -26,7 +26,7 @@ func (v SessionValue) JSON() json.RawMessage { return slices.Clone(v.json) }
 func DecodeSession[T any](v SessionValue) (T, error) {
 	var into T
 	if v.json == nil {
-		return into, failSession(opSessionGet, errNoValue)
+		return into, &MissingError{Op: opSessionGet, Family: sessionFamily}
 	}
 	if err := v.codec.Unmarshal(v.json, &into); err != nil {
 		var none T
@@ -56,8 +56,7 @@ func (s *Session) seal(name string, v any) ([]byte, error) {
 		return nil, err
 	}
 	if len(text) > s.of.maxBytes {
-		return nil, reword(ErrTooLarge, "value is too large: %d bytes of JSON; split it, or raise Options.MaxConfigBytes (%d)",
-			len(text), s.of.maxBytes)
+		return nil, fmt.Errorf("%w: %d bytes of JSON; split it, or raise Options.MaxConfigBytes (%d)", ErrTooLarge, len(text), s.of.maxBytes)
 	}
 	return s.of.blobs.encode(sessionFamily, s.id(name), text)
 }
@@ -74,23 +73,17 @@ func (s *Session) open(name, raw string) (SessionValue, error) {
 // id is what a stored value is bound to: no other value of any session has it.
 func (s *Session) id(name string) string { return s.aad + name }
 
-// reworded says in the words of its family what a sentinel, whose text speaks
-// of configs, stands for.
+// reworded has a text of its own where that of its causes would repeat values,
+// or the operation.
 type reworded struct {
 	text string
 	as   []error
 }
 
-func reword(as error, format string, args ...any) error {
-	return &reworded{fmt.Sprintf(format, args...), []error{as}}
-}
-
 func (e *reworded) Error() string   { return e.text }
 func (e *reworded) Unwrap() []error { return e.as }
 
-var errNoValue = reword(ErrNotFound, "no such value; it was never set or was deleted, or the session expired")
-
 // notOfType leaves the cause's text out, which may repeat values.
 func notOfType[T any](cause error) error {
-	return &reworded{"value is corrupt: it does not decode into " + reflect.TypeFor[T]().String(), []error{ErrCorrupt, cause}}
+	return &reworded{fmt.Sprintf("%v: it does not decode into %v", ErrCorrupt, reflect.TypeFor[T]()), []error{ErrCorrupt, cause}}
 }

@@ -100,6 +100,12 @@ func (s Space) Counters() string { return s.prefix + "@counters" }
 // Gauges is the key of all gauges.
 func (s Space) Gauges() string { return s.prefix + "@gauges" }
 
+// WorkflowAsideIndex is the key of the set of overwritten contents of configs
+// that were saved for a workflow.
+func (s Space) WorkflowAsideIndex(workflowID string) string {
+	return s.WorkflowIndex(workflowID) + "@aside"
+}
+
 // Invalidation is the channel on which writers tell other processes that a
 // config changed.
 func (s Space) Invalidation() string { return s.prefix + "invalidate" }

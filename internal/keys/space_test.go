@@ -30,6 +30,7 @@ func TestSpace_names_are_those_that_are_documented(t *testing.T) {
 		s.Session("w/r"):                   "temporal-redis:session:w%2Fr",
 		s.Counters():                       "temporal-redis:@counters",
 		s.Gauges():                         "temporal-redis:@gauges",
+		s.WorkflowAsideIndex("w@"):         "temporal-redis:index:w%40@aside",
 		s.Invalidation():                   "temporal-redis:invalidate",
 		s.Lock("r{}"):                      "temporal-redis:lock:{r%7B%7D}",
 		s.Fence("r"):                       "temporal-redis:fence:{r}",

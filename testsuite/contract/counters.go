@@ -53,19 +53,20 @@ var counterCases = []counterCase{
 
 // Counters tests that what a backend opens keeps the promises of
 // redisstate.Counters. open is called once for each test, which run in
-// parallel. It logs how many tests ran.
+// parallel. It logs how many were kept and returns the count, see Tally.
 //
 // It cannot show what counters do when answers are lost.
-func Counters(t *testing.T, open func(tb testing.TB) CountersBackend) {
-	ran := make(chan struct{}, len(counterCases))
+func Counters(t *testing.T, open func(tb testing.TB) CountersBackend) *Tally {
+	t.Helper()
+	tally := newTally(t, "Counters", len(counterCases))
 	for _, c := range counterCases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			c.check(t, open(t))
-			ran <- struct{}{}
+			tally.keep(t)
 		})
 	}
-	t.Cleanup(func() { t.Logf("contract Counters: %d of %d cases kept", len(ran), len(counterCases)) })
+	return tally
 }
 
 // CountersOnRedis is the backend of redisstate.Counters on a Redis. Connect

@@ -66,19 +66,20 @@ var sessionCases = []sessionCase{
 
 // Sessions tests that what a backend opens keeps the promises of
 // redisstate.Sessions. open is called once for each test, which run in
-// parallel. It logs how many tests ran.
+// parallel. It logs how many were kept and returns the count, see Tally.
 //
 // It cannot show what sessions do when Redis is away.
-func Sessions(t *testing.T, open func(tb testing.TB) SessionsBackend) {
-	ran := make(chan struct{}, len(sessionCases))
+func Sessions(t *testing.T, open func(tb testing.TB) SessionsBackend) *Tally {
+	t.Helper()
+	tally := newTally(t, "Sessions", len(sessionCases))
 	for _, c := range sessionCases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			c.check(t, open(t))
-			ran <- struct{}{}
+			tally.keep(t)
 		})
 	}
-	t.Cleanup(func() { t.Logf("contract Sessions: %d of %d cases kept", len(ran), len(sessionCases)) })
+	return tally
 }
 
 // SessionsOnRedis is the backend of redisstate.Sessions on a Redis. Connect
