@@ -81,7 +81,7 @@ func (s *ConfigStore[T]) Get(ctx context.Context, taskExecID string) (*T, error)
 	}
 	stored, err := s.store.Get(ctx, redisstate.ID(taskExecID))
 	if errors.Is(err, redisstate.ErrNotFound) {
-		return nil, &notFound{"config not found for taskExecID " + shown(taskExecID), err}
+		return nil, &notFoundError{"config not found for taskExecID " + shown(taskExecID), err}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("failed to get config for taskExecID %s: %w", shown(taskExecID), err)
@@ -129,7 +129,7 @@ func (s *ConfigStore[T]) GetMetadata(ctx context.Context, key string) ([]byte, e
 	}
 	data, err := s.store.Metadata(ctx, key)
 	if errors.Is(err, redisstate.ErrNotFound) {
-		return nil, &notFound{"metadata not found for key " + shown(key), err}
+		return nil, &notFoundError{"metadata not found for key " + shown(key), err}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("failed to get metadata for key %s: %w", shown(key), err)

@@ -18,40 +18,42 @@ var ErrNotFound = errors.New("not found")
 // Texts of Compozy's for what it refuses; errors.Is finds redisstate's
 // sentinels.
 var (
-	errNoTaskExecID = &refused{"taskExecID cannot be empty", redisstate.ErrInvalidKey}
-	errNoKey        = &refused{"key cannot be empty", redisstate.ErrInvalidKey}
-	errNilConfig    = &refused{"config cannot be nil", redisstate.ErrInvalidValue}
-	errNilData      = &refused{"data cannot be nil", redisstate.ErrInvalidValue}
+	errNoTaskExecID = &refusedError{"taskExecID cannot be empty", redisstate.ErrInvalidKey}
+	errNoKey        = &refusedError{"key cannot be empty", redisstate.ErrInvalidKey}
+	errNilConfig    = &refusedError{"config cannot be nil", redisstate.ErrInvalidValue}
+	errNilData      = &refusedError{"data cannot be nil", redisstate.ErrInvalidValue}
 )
 
-// refused has a text of Compozy's and the meaning of a sentinel.
-type refused struct {
+// refusedError has a text of Compozy's and the meaning of a sentinel.
+type refusedError struct {
 	text string
 	as   error
 }
 
-func (e *refused) Error() string { return e.text }
-func (e *refused) Unwrap() error { return e.as }
+func (e *refusedError) Error() string { return e.text }
+func (e *refusedError) Unwrap() error { return e.as }
 
-// notFound has the whole text that Compozy's callers look for.
-type notFound struct {
+// notFoundError has the whole text that Compozy's callers look for.
+type notFoundError struct {
 	text  string
 	cause error
 }
 
-func (e *notFound) Error() string   { return e.text }
-func (e *notFound) Unwrap() []error { return []error{ErrNotFound, e.cause} }
+func (e *notFoundError) Error() string   { return e.text }
+func (e *notFoundError) Unwrap() []error { return []error{ErrNotFound, e.cause} }
 
-// mismatch leaves the cause's text out, which may repeat values.
-type mismatch struct {
+// mismatchError leaves the cause's text out, which may repeat values.
+type mismatchError struct {
 	into  reflect.Type
 	cause error
 }
 
-func undecodable[T any](cause error) error { return &mismatch{reflect.TypeFor[T](), cause} }
+func undecodable[T any](cause error) error { return &mismatchError{reflect.TypeFor[T](), cause} }
 
-func (e *mismatch) Error() string   { return fmt.Sprintf("%v: it does not decode into %v", redisstate.ErrCorrupt, e.into) }
-func (e *mismatch) Unwrap() []error { return []error{redisstate.ErrCorrupt, e.cause} }
+func (e *mismatchError) Error() string {
+	return fmt.Sprintf("%v: it does not decode into %v", redisstate.ErrCorrupt, e.into)
+}
+func (e *mismatchError) Unwrap() []error { return []error{redisstate.ErrCorrupt, e.cause} }
 
 // maxShown is more than any id that a store takes.
 const maxShown = 1024

@@ -86,11 +86,11 @@ func checkSessionModel(t *rapid.T, client redis.UniversalClient, pass func(time.
 		"set": func(t *rapid.T) {
 			s, m, ttl := pick(t)
 			values := rapid.MapOfN(names, rapid.IntRange(0, 9), 1, 3).Draw(t, "values")
-			any := make(map[string]any, len(values))
+			given := make(map[string]any, len(values))
 			for name, v := range values {
-				any[name] = v
+				given[name] = v
 			}
-			if err := s.SetMany(ctx, any); err != nil {
+			if err := s.SetMany(ctx, given); err != nil {
 				t.Fatal(err)
 			}
 			if len(m.values) == 0 {
@@ -254,7 +254,7 @@ func (refuse) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 func (r refuse) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		if cmd.Name() == r.name {
-			return errors.New("READONLY You can't write against a read only replica.")
+			return errors.New("refused by the test")
 		}
 		return next(ctx, cmd)
 	}

@@ -235,7 +235,7 @@ func exported(tb testing.TB, c prometheus.Collector) map[string]float64 {
 			key := family.GetName()
 			for _, label := range m.GetLabel() {
 				if label.GetName() == "name" {
-					key += " " + label.GetValue()
+					key = family.GetName() + " " + label.GetValue()
 				}
 			}
 			got[key] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
