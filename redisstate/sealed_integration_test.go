@@ -51,7 +51,7 @@ func TestConfigStore_on_redis_server_compressed_and_encrypted(t *testing.T) {
 					return dial(tb, redisstate.Options{URL: server.URL()})
 				})
 				open := b.Open
-				b.Open = func(tb testing.TB, opts redisstate.Options) redisstate.ConfigStore {
+				b.Open = func(tb testing.TB, opts redisstate.Options) contract.Store {
 					tb.Helper()
 					opts.Compression, opts.Keys, opts.RequireEncryption = format.Compression, format.Keys, format.RequireEncryption
 					return open(tb, opts)

@@ -43,6 +43,8 @@ bites middle-without-temporal testsuite/contract go.temporal.io/sdk/client
 for other in activities worker compozy cmd examples; do bites interceptors-alone interceptors $module/$other; done
 for other in interceptors worker compozy cmd examples; do bites activities-alone activities $module/$other; done
 for other in compozy cmd examples; do bites worker-below-programs worker $module/$other; done
+for other in worker interceptors activities testsuite cmd examples; do bites compozy-above-the-middle compozy $module/$other; done
+bites compozy-above-the-middle compozy go.temporal.io/sdk/client
 for low in keys rediserr telemetry procs; do
 	for above in redisstate locking notifier worker interceptors activities testsuite compozy; do
 		bites internal-is-lowest internal/$low $module/$above

@@ -57,7 +57,7 @@ func TestConfigStore_on_embedded_Redis_compressed_and_encrypted(t *testing.T) {
 			ConfigStore(t, func(tb testing.TB) ConfigStoreBackend {
 				b := embeddedConfigs(tb)
 				open := b.Open
-				b.Open = func(tb testing.TB, opts redisstate.Options) redisstate.ConfigStore {
+				b.Open = func(tb testing.TB, opts redisstate.Options) Store {
 					tb.Helper()
 					opts.Compression, opts.Keys, opts.RequireEncryption = format.Compression, format.Keys, format.RequireEncryption
 					return open(tb, opts)
