@@ -37,9 +37,10 @@ func canonical(text []byte, checked bool) ([]byte, error) {
 
 // canonicalizer copies valid JSON from in to out.
 type canonicalizer struct {
-	in  []byte
-	pos int
-	out []byte
+	in      []byte
+	pos     int
+	out     []byte
+	written []byte // room for sort
 }
 
 func (c *canonicalizer) space() {
@@ -190,20 +191,19 @@ func unescaped(s []byte) []byte {
 // sort puts the members, which fill out[first:] with commas between them, in
 // order.
 func (c *canonicalizer) sort(first int, members []member) error {
-	written := bytes.Clone(c.out[first:])
-	ordered := slices.Clone(members)
-	slices.SortFunc(ordered, c.compare)
-	for i := 1; i < len(ordered); i++ {
-		if c.compare(ordered[i-1], ordered[i]) == 0 {
+	c.written = append(c.written[:0], c.out[first:]...)
+	slices.SortFunc(members, c.compare)
+	for i := 1; i < len(members); i++ {
+		if c.compare(members[i-1], members[i]) == 0 {
 			return errors.New("it has an object with the same member twice")
 		}
 	}
 	c.out = c.out[:first]
-	for i, m := range ordered {
+	for i, m := range members {
 		if i > 0 {
 			c.out = append(c.out, ',')
 		}
-		c.out = append(c.out, written[m.start-first:m.end-first]...)
+		c.out = append(c.out, c.written[m.start-first:m.end-first]...)
 	}
 	return nil
 }

@@ -1,10 +1,12 @@
 package redisstate
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
+	"sync"
 )
 
 // Codec turns values into JSON and back. It must be safe for concurrent use,
@@ -49,6 +51,26 @@ func decodeError[T any](cause error) error {
 	return &codecError{"decode", ErrCorrupt, detail, cause}
 }
 
+// marshalRoom keeps buffers that texts are in until their canonical form was
+// made from them.
+var marshalRoom = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// putRoom gives a buffer back, unless one large value has blown it up.
+func putRoom(room *bytes.Buffer) {
+	if room.Cap() <= 256<<10 {
+		marshalRoom.Put(room)
+	}
+}
+
+// marshalInto is json.Marshal without a copy, and without escapes that the
+// canonical form would only take out again.
+func marshalInto(room *bytes.Buffer, v any) ([]byte, error) {
+	encoder := json.NewEncoder(room)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(v)
+	return room.Bytes(), err
+}
+
 // encodeValue gives the canonical JSON of an entry's value. []byte and
 // json.RawMessage are JSON already.
 func encodeValue(codec Codec, v any) ([]byte, error) {
@@ -65,10 +87,17 @@ func encodeValue(codec Codec, v any) ([]byte, error) {
 	case json.RawMessage:
 		text = raw
 	default:
-		if text, err = codec.Marshal(v); err != nil {
+		if _, checked = codec.(stdCodec); checked { // it makes valid JSON
+			room, _ := marshalRoom.Get().(*bytes.Buffer)
+			defer putRoom(room)
+			room.Reset()
+			text, err = marshalInto(room, v)
+		} else {
+			text, err = codec.Marshal(v)
+		}
+		if err != nil {
 			return nil, marshalError(v, err)
 		}
-		_, checked = codec.(stdCodec) // it made the text
 	}
 	text, err = canonical(text, checked)
 	if err != nil {

@@ -76,6 +76,9 @@ func (t *contents) get(s sum) *content {
 // share returns the content that everyone uses for s: c, unless another was
 // there first.
 func (t *contents) share(s sum, c *content) *content {
+	if first := t.get(s); first != nil {
+		return first
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if first := t.bySum[s].Value(); first != nil {

@@ -54,31 +54,22 @@ func newBenchTask() *benchTask {
 
 // BenchmarkPrepare is what Set does for one config before any byte goes out.
 func BenchmarkPrepare(b *testing.B) {
-	store := newStore(b, newClient(b, newServer(b)), quiet())
 	task := newBenchTask()
-	for name, test := range map[string]Options{
-		"plain": {},
+	for name, o := range map[string]Options{
+		"plain":          {},
+		"s2":             {Compression: CompressionS2},
+		"zstd":           {Compression: CompressionZstd},
+		"encrypted":      {Keys: mustRing(b, "a")},
+		"zstd encrypted": {Keys: mustRing(b, "a"), Compression: CompressionZstd},
 	} {
-		_ = test
 		b.Run(name, func(b *testing.B) {
+			store := newStore(b, newClient(b, newServer(b)), o)
 			b.ReportAllocs()
 			for b.Loop() {
-				w, err := store.prepareOne(Entry{ID: "2dRqJxW2jzNcu3Yy6cUEZZ1KqFQ", Workflow: "wf", Value: task})
-				if err != nil {
+				if _, err := store.prepareOne(Entry{ID: "2dRqJxW2jzNcu3Yy6cUEZZ1KqFQ", Workflow: "wf", Value: task}); err != nil {
 					b.Fatal(err)
 				}
-				b.SetBytes(int64(len(w.new.payload)))
 			}
 		})
-	}
-}
-
-func BenchmarkMarshalAlone(b *testing.B) {
-	task := newBenchTask()
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := (stdCodec{}).Marshal(task); err != nil {
-			b.Fatal(err)
-		}
 	}
 }
