@@ -241,4 +241,3 @@ func (w *writing) examine(raw []byte) (v value, ours bool) {
 	}
 	return v, err == nil && v.verify() == nil
 }
-

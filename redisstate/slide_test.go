@@ -188,7 +188,7 @@ func TestSlides_remember_a_bounded_number(t *testing.T) {
 func TestReads_do_not_mind_that_extending_fails(t *testing.T) {
 	t.Parallel()
 	server := newServer(t)
-	if _, err := newStore(t, newClient(t, server), quiet()).Set(t.Context(), Entry{ID: "a", Value: 1, TTL: 4 * time.Second}); err != nil {
+	if _, err := newStore(t, newClient(t, server), quiet()).Set(t.Context(), Entry{ID: "a", Value: 1}); err != nil {
 		t.Fatal(err)
 	}
 	o := quiet()
@@ -196,14 +196,32 @@ func TestReads_do_not_mind_that_extending_fails(t *testing.T) {
 	client.AddHook(seen)
 	store := newStore(t, client, o)
 	seen.fail.Store(true)
-	read := func() {
+	until(t, "the extension fails", func() bool {
 		if _, err := store.Get(t.Context(), ID("a")); err != nil {
 			t.Fatal(err)
 		}
+		_, _, failed := extensions(t, o.Registerer)
+		return failed > 0
+	})
+}
+
+func TestSlides_ask_again_soon_after_a_failure(t *testing.T) {
+	t.Parallel()
+	tel, err := telemetry.New(telemetry.Config{Registerer: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
 	}
-	until(t, "the extension fails", func() bool { read(); _, _, failed := extensions(t, o.Registerer); return failed > 0 })
-	seen.fail.Store(false)
-	until(t, "it is sent", func() bool { read(); sent, _, _ := extensions(t, o.Registerer); return sent > 0 })
+	l := newSlides(func(context.Context, []*slide) error { return ErrUnavailable }, tel.Metrics)
+	l.closed = true // the goroutine never runs
+	l.clock.Store(1)
+	e := l.of(slideKey{Key: ID("a")}, time.Hour)
+	l.read(e)
+	l.round(l.drain())
+	l.clock.Add(int64(time.Hour / slideRetry))
+	if l.read(e); len(l.queue) != 1 {
+		t.Fatal("what failed is not asked for again")
+	}
+	l.close()
 }
 
 func TestStore_with_FixedTTL_runs_nothing(t *testing.T) {

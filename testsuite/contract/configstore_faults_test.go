@@ -129,22 +129,22 @@ func TestConfigStore_rejects_stores_with_a_fault_in_what_lasts(t *testing.T) {
 		fault   func(opener) opener
 		promise string
 	}{
-		"Extend does nothing":                   {wrapped(func(s Store) Store { return extendsNothing{s} }), "extends a life and never shortens it"},
-		"ExtendWorkflow forgets overwritten":    {wrapped(func(s Store) Store { return extendsCurrentOnly{s} }), "extends everything of a workflow"},
-		"DeleteWorkflow leaves overwritten":     {wrapped(func(s Store) Store { return deletesCurrentOnly{s} }), "deletes everything of a workflow"},
-		"DeleteWorkflow does nothing":           {wrapped(func(s Store) Store { return deletesUnlistedOnly{s} }), "deletes everything of a workflow"},
-		"metadata is configs":                   {wrapped(func(s Store) Store { return mixesMetadata{s} }), "keeps metadata and configs apart"},
-		"Count ignores its scope":               {wrapped(func(s Store) Store { return countsEverything{s} }), "counts"},
-		"TTL is that of the current content":    {wrapped(func(s Store) Store { return livesByID{s} }), "tells how long a config stays"},
-		"reads do not extend":                   {optioned(func(o *redisstate.Options) { o.FixedTTL = true }), "extends the life of what is read"},
-		"reads of metadata do not extend":       {optioned(func(o *redisstate.Options) { o.FixedTTL = true }), "extends the life of metadata that is read"},
-		"reads extend what is fixed":            {optioned(func(o *redisstate.Options) { o.FixedTTL = false }), "does not extend by reading where lives are fixed"},
-		"the source is not asked":               {optioned(func(o *redisstate.Options) { o.Source = nil }), "regenerates what is missing from its source"},
-		"the source is not asked for many":      {selfLoading(true), "regenerates many at once"},
-		"what the source gave is not saved":     {selfLoading(false), "regenerates what is missing from its source"},
-		"what the source gave overwrites":       {selfLoading(true), "regenerates the content of a ref beside newer content"},
-		"everyone loads":                        {selfLoading(true), "loads once for all who wait"},
-		"other content is taken for the ref's":  {wrapped(func(s Store) Store { return acceptsMismatch{s} }), "refuses regenerated content that a ref does not name"},
+		"Extend does nothing":                  {wrapped(func(s Store) Store { return extendsNothing{s} }), "extends a life and never shortens it"},
+		"ExtendWorkflow forgets overwritten":   {wrapped(func(s Store) Store { return extendsCurrentOnly{s} }), "extends everything of a workflow"},
+		"DeleteWorkflow leaves overwritten":    {wrapped(func(s Store) Store { return deletesCurrentOnly{s} }), "deletes everything of a workflow"},
+		"DeleteWorkflow does nothing":          {wrapped(func(s Store) Store { return deletesUnlistedOnly{s} }), "deletes everything of a workflow"},
+		"metadata is configs":                  {wrapped(func(s Store) Store { return mixesMetadata{s} }), "keeps metadata and configs apart"},
+		"Count ignores its scope":              {wrapped(func(s Store) Store { return countsEverything{s} }), "counts"},
+		"TTL is that of the current content":   {wrapped(func(s Store) Store { return livesByID{s} }), "tells how long a config stays"},
+		"reads do not extend":                  {optioned(func(o *redisstate.Options) { o.FixedTTL = true }), "extends the life of what is read"},
+		"reads of metadata do not extend":      {optioned(func(o *redisstate.Options) { o.FixedTTL = true }), "extends the life of metadata that is read"},
+		"reads extend what is fixed":           {optioned(func(o *redisstate.Options) { o.FixedTTL = false }), "does not extend by reading where lives are fixed"},
+		"the source is not asked":              {optioned(func(o *redisstate.Options) { o.Source = nil }), "regenerates what is missing from its source"},
+		"the source is not asked for many":     {selfLoading(true), "regenerates many at once"},
+		"what the source gave is not saved":    {selfLoading(false), "regenerates what is missing from its source"},
+		"what the source gave overwrites":      {selfLoading(true), "regenerates the content of a ref beside newer content"},
+		"everyone loads":                       {selfLoading(true), "loads once for all who wait"},
+		"other content is taken for the ref's": {wrapped(func(s Store) Store { return acceptsMismatch{s} }), "refuses regenerated content that a ref does not name"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
