@@ -7,9 +7,10 @@
 // Progress tells subscribers how far the work is; Fence is the number to write
 // beside anything a critical activity changes elsewhere.
 //
-// Inside a workflow: PinConfigs turns config ids into refs, and DeleteConfigs
-// removes a workflow's configs, both as activities of stable names, so that a
-// workflow needs no activity of its own for either.
+// Inside a workflow: PinConfigs turns config ids into refs, DeleteConfigs removes
+// configs, and KeepConfigs keeps those of a workflow that waits for longer than
+// they live. All three use activities of stable names, so that a workflow needs
+// none of its own.
 //
 // Promises: what Config returns is shared and read-only, and is exactly the
 // content its ref names; nothing here puts a config into Temporal's history.

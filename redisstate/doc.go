@@ -12,7 +12,12 @@
 //     overwritten with other content, the old content is put aside, where refs
 //     to it still find it (see Store.Set for the one instant that can miss).
 //   - Every config expires (24 hours unless said otherwise). Expiry is the only
-//     automatic clean-up.
+//     automatic clean-up. What is read stays: a read extends the life, without a
+//     write per read (Options.FixedTTL turns that off). Extend and ExtendWorkflow
+//     extend at once, and nothing but a Delete or Redis itself shortens a life.
+//   - With Options.Source, what is gone is regenerated: one load per key at a
+//     time, never in an outage, never overwriting what Redis has, and never other
+//     content than a ref names.
 //   - Nothing is written when any entry of a call is invalid: ids, sizes and
 //     encoding are checked before the first byte goes out.
 //   - An error tells by errors.Is what to do: ErrUnavailable passes by itself,
@@ -32,7 +37,7 @@
 //	            config:<id>@<digest> --found--> answered, kept near
 //	            |nothing
 //	            v
-//	            ErrNotFound
+//	            Options.Source, else ErrNotFound (a MissingError)
 //
 //	Get(ID) -> config:<id>, always from Redis: the current content
 //
@@ -63,8 +68,9 @@
 // # Keys
 //
 // Under the namespace: config:<id> (current content), config:<id>@<digest>
-// (overwritten content), index:<workflow> (the ids saved for a workflow; a hint
-// that is pruned when it is read). Ids are percent-encoded.
+// (overwritten content), index:<workflow> and index:<workflow>@aside (the ids and
+// the overwritten contents of a workflow; hints that are pruned when they are
+// read), metadata:<name>. Ids and names are percent-encoded.
 //
 // # Not for
 //

@@ -86,8 +86,9 @@ func (s *Store) load(ctx context.Context, key Key) (Config, error) {
 	}
 	config := Config{Ref: w.ref, Workflow: entry.Workflow, content: w.content}
 	matches := key.Digest == "" || key.Digest == w.ref.Digest
+	outcome = telemetry.SourceLoaded
 	current, err := s.restore(ctx, w, key.Digest != "" && matches)
-	if outcome = telemetry.SourceLoaded; err != nil {
+	if err != nil {
 		outcome = telemetry.SourceUnsaved
 		s.log.WarnContext(ctx, "A config was loaded from Options.Source and could not be saved in Redis; it is served without",
 			"op", opSource, "family", family, "error", redisError(ctx, opSet, err))

@@ -13,7 +13,7 @@ func await(tb testing.TB, what string, done func() bool) {
 	tb.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	limit := time.After(15 * time.Second)
+	limit := time.After(10 * time.Second)
 	for !done() {
 		select {
 		case <-tick.C:

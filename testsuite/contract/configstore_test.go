@@ -108,8 +108,11 @@ func (v *verdict) Errorf(string, ...any) { v.failed.Store(true) }
 func (v *verdict) Fatal(...any)          { v.failed.Store(true); runtime.Goexit() }
 func (v *verdict) Fatalf(string, ...any) { v.failed.Store(true); runtime.Goexit() }
 
-// keeps tells whether a store with a fault keeps a promise.
-func keeps(t *testing.T, fault broken, promise string) bool {
+// opener opens a store, as ConfigStoreBackend does.
+type opener func(tb testing.TB, opts redisstate.Options) Store
+
+// keeps tells whether stores with a fault keep a promise.
+func keeps(t *testing.T, promise string, fault func(sound opener) opener) bool {
 	t.Helper()
 	at := slices.IndexFunc(configStoreCases, func(c configStoreCase) bool { return c.name == promise })
 	if at < 0 {
@@ -117,12 +120,7 @@ func keeps(t *testing.T, fault broken, promise string) bool {
 	}
 	v := &verdict{TB: t}
 	backend := embeddedConfigs(t)
-	sound := backend.Open
-	backend.Open = func(tb testing.TB, opts redisstate.Options) Store {
-		b := fault
-		b.Store = sound(tb, opts)
-		return b
-	}
+	backend.Open = fault(backend.Open)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -130,6 +128,14 @@ func keeps(t *testing.T, fault broken, promise string) bool {
 	}()
 	<-done
 	return !v.failed.Load()
+}
+
+// open is the opener of stores with b's fault.
+func (b broken) open(sound opener) opener {
+	return func(tb testing.TB, opts redisstate.Options) Store {
+		b.Store = sound(tb, opts)
+		return b
+	}
 }
 
 func TestConfigStore_rejects_stores_with_a_fault(t *testing.T) {
@@ -178,10 +184,10 @@ func TestConfigStore_rejects_stores_with_a_fault(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if !keeps(t, broken{}, test.promise) {
+			if !keeps(t, test.promise, broken{}.open) {
 				t.Fatal("a sound store is rejected")
 			}
-			if keeps(t, test.fault, test.promise) {
+			if keeps(t, test.promise, test.fault.open) {
 				t.Fatalf("passes %q", test.promise)
 			}
 		})
