@@ -104,6 +104,7 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	mendDial(client)
 	_, single := client.(*redis.Client)
 	return &Store{
 		client:   client,
