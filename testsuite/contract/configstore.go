@@ -13,6 +13,11 @@ import (
 	"github.com/compozy/temporal-redis/redisstate"
 )
 
+// Store is everything that the suite ConfigStore tests.
+type Store interface {
+	redisstate.ConfigStore
+}
+
 // ConfigStoreBackend is a fresh place for configs, as ConfigStore's tests need
 // it.
 type ConfigStoreBackend struct {
@@ -21,7 +26,7 @@ type ConfigStoreBackend struct {
 	// at the end of the test. Options carry a TTL and a size limit that the suite
 	// relies on; what else there is (a namespace, telemetry) is the backend's to
 	// add.
-	Open func(tb testing.TB, opts redisstate.Options) redisstate.ConfigStore
+	Open func(tb testing.TB, opts redisstate.Options) Store
 	// Pass lets time pass for what is stored.
 	Pass func(tb testing.TB, d time.Duration)
 	// Flush makes the backend forget everything.
@@ -88,19 +93,22 @@ var configStoreCases = []configStoreCase{
 // ConfigStore tests that what a backend opens keeps the contract of
 // redisstate.ConfigStore: refs that never give other content, all or nothing
 // for invalid input, times to live, listings, typed errors. open is called once
-// for each test, which run in parallel. It logs how many tests ran.
+// for each test, which run in parallel. It logs how many were kept and returns
+// the count, which is final in a cleanup of t: backends that are tested with the
+// same release must agree.
 //
 // It cannot show what a store does when Redis is away.
-func ConfigStore(t *testing.T, open func(tb testing.TB) ConfigStoreBackend) {
-	ran := make(chan struct{}, len(configStoreCases))
+func ConfigStore(t *testing.T, open func(tb testing.TB) ConfigStoreBackend) *Tally {
+	t.Helper()
+	tally := newTally(t, "ConfigStore", len(configStoreCases))
 	for _, c := range configStoreCases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			c.check(t, open(t))
-			ran <- struct{}{}
+			tally.keep(t)
 		})
 	}
-	t.Cleanup(func() { t.Logf("contract ConfigStore: %d of %d cases kept", len(ran), len(configStoreCases)) })
+	return tally
 }
 
 // ConfigStoreOnRedis is the backend of redisstate.Store on a Redis. Connect
@@ -110,7 +118,7 @@ func ConfigStoreOnRedis(tb testing.TB, connect func(tb testing.TB) redis.Univers
 	tb.Helper()
 	b := redisConfigs{client: connect(tb), namespace: "contract:" + uuid.NewString()}
 	return ConfigStoreBackend{
-		Open: func(tb testing.TB, opts redisstate.Options) redisstate.ConfigStore {
+		Open: func(tb testing.TB, opts redisstate.Options) Store {
 			tb.Helper()
 			opts.Namespace = b.namespace
 			opts.Registerer = prometheus.NewRegistry()

@@ -31,7 +31,12 @@ func embeddedConfigs(tb testing.TB) ConfigStoreBackend {
 
 func TestConfigStore_on_embedded_Redis(t *testing.T) {
 	t.Parallel()
-	ConfigStore(t, embeddedConfigs)
+	tally := ConfigStore(t, embeddedConfigs)
+	t.Cleanup(func() {
+		if tally.Kept() != tally.Cases() || tally.Cases() == 0 {
+			t.Errorf("%d of %d cases kept", tally.Kept(), tally.Cases())
+		}
+	})
 }
 
 // broken is a store with one thing wrong.
@@ -84,7 +89,7 @@ func keeps(t *testing.T, fault broken, promise string) bool {
 	v := &verdict{TB: t}
 	backend := embeddedConfigs(t)
 	sound := backend.Open
-	backend.Open = func(tb testing.TB, opts redisstate.Options) redisstate.ConfigStore {
+	backend.Open = func(tb testing.TB, opts redisstate.Options) Store {
 		b := fault
 		b.ConfigStore = sound(tb, opts)
 		return b
