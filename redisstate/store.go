@@ -91,6 +91,7 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 	if err := o.validateStore(); err != nil {
 		return nil, err
 	}
+	mendDial(client)
 	o = o.withDefaults()
 	space, err := keys.NewSpace(o.Namespace, "")
 	if err != nil {
@@ -104,7 +105,6 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	mendDial(client)
 	_, single := client.(*redis.Client)
 	return &Store{
 		client:   client,
