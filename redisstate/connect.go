@@ -37,7 +37,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	}
 	setDefault(&o.SlowThreshold, DefaultSlowThreshold)
 	if o.Client != nil {
-		mendDial(o.Client)
+		mend(o.Client)
 		if o.InstrumentClient {
 			instrumentOnce(o.Client, tel, o.SlowThreshold)
 		}
@@ -68,7 +68,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	if o.TLS.enabled(t) {
 		security = " with TLS"
 	}
-	mendDial(client)
+	mend(client)
 	instrumentClient(client, tel, o.SlowThreshold)
 	return &Conn{
 		client:   client,

@@ -91,7 +91,7 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 	if err := o.validateStore(); err != nil {
 		return nil, err
 	}
-	mendDial(client)
+	mend(client)
 	o = o.withDefaults()
 	space, err := keys.NewSpace(o.Namespace, "")
 	if err != nil {
