@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/temporal-redis/internal/redistest/faultproxy"
 )
 
 // The pub/sub connection is dead and nobody said so. Readings are an hour
@@ -13,15 +15,15 @@ import (
 func TestHub_finds_out_that_its_connection_is_dead(t *testing.T) {
 	t.Parallel()
 	server, direct := embedded(t)
-	between := startProxy(t, server.Addr())
-	h := openHub(t, between.client(t, nil), SubscriberOptions{
+	between := faultproxy.Start(t, server.Addr())
+	h := openHub(t, through(t, between, nil), SubscriberOptions{
 		CheckEvery: time.Hour, ProbeEvery: 300 * time.Millisecond, Timeout: 500 * time.Millisecond,
 	})
 	p := openPublisher(t, direct, PublisherOptions{})
 	s := mustSubscribe(t, h, "w")
 	mustPublish(t, p, status("w", "a", 1, StatusRunning))
 	expect(t, receive(t, s, 1), []string{"a RUNNING"})
-	between.blackHole()
+	between.BlackHolePresent(faultproxy.ToClient)
 	mustPublish(t, p, status("w", "a", 1, StatusSuccess))
 	expect(t, receive(t, s, 1), []string{"a SUCCESS"})
 }
@@ -33,8 +35,8 @@ func TestHub_finds_out_that_its_connection_is_dead(t *testing.T) {
 func TestHub_tells_each_event_once_whatever_happens_to_replies(t *testing.T) {
 	t.Parallel()
 	server, direct := embedded(t)
-	between := startProxy(t, server.Addr())
-	client := between.client(t, func(o *redis.Options) {
+	between := faultproxy.Start(t, server.Addr())
+	client := through(t, between, func(o *redis.Options) {
 		o.MaxRetries, o.MinRetryBackoff, o.MaxRetryBackoff = 5, time.Microsecond, time.Microsecond
 	})
 	p := openPublisher(t, client, PublisherOptions{Timeout: time.Second})
@@ -45,7 +47,7 @@ func TestHub_tells_each_event_once_whatever_happens_to_replies(t *testing.T) {
 		ev.Data = fmt.Append(nil, i)
 		mustPublish(t, p, ev)
 		if i%10 == 0 {
-			between.loseReplies()
+			between.LoseReplies()
 			mustFlush(t, p)
 		}
 	}
@@ -64,8 +66,8 @@ func TestHub_tells_each_event_once_whatever_happens_to_replies(t *testing.T) {
 func TestHub_loses_nothing_when_its_connections_break(t *testing.T) {
 	t.Parallel()
 	server, direct := embedded(t)
-	between := startProxy(t, server.Addr())
-	h := openHub(t, between.client(t, nil), SubscriberOptions{CheckEvery: time.Hour, Timeout: time.Second})
+	between := faultproxy.Start(t, server.Addr())
+	h := openHub(t, through(t, between, nil), SubscriberOptions{CheckEvery: time.Hour, Timeout: time.Second})
 	p := openPublisher(t, direct, PublisherOptions{})
 	s := mustSubscribe(t, h, "w")
 	const n = 400
@@ -75,7 +77,7 @@ func TestHub_loses_nothing_when_its_connections_break(t *testing.T) {
 		want = append(want, fmt.Sprint(i, " RUNNING"))
 		if i%40 == 0 {
 			mustFlush(t, p)
-			between.loseReplies()
+			between.LoseReplies()
 		}
 	}
 	expect(t, receive(t, s, n), want)

@@ -61,6 +61,11 @@ const (
 	maxRetryBackoff = 128 * time.Millisecond
 )
 
+// slotsReloadInterval is how often a Cluster is asked who has which slot when
+// nothing happens. Redirections and nodes out of reach (slotsHook) make it ask
+// at once.
+const slotsReloadInterval = 30 * time.Second
+
 // newClient makes the client of t without connecting. Everything that go-redis
 // would default is said here, since its defaults move between releases.
 func (o Options) newClient(t target) (redis.UniversalClient, error) {
@@ -104,8 +109,13 @@ func (o Options) newClient(t target) (redis.UniversalClient, error) {
 		PoolTimeout:           p.poolTimeout,
 		MinIdleConns:          p.minIdleConns,
 		ConnMaxIdleTime:       p.idleTimeout,
-		MaxRedirects:          5,
 		FailingTimeoutSeconds: 5,
+
+		// On Cluster an attempt follows MOVED and ASK, and waits out TRYAGAIN.
+		MaxRedirects: 5,
+		// Reads go to the masters: a replica is behind, and a config that was
+		// just saved would be missing there.
+		ReadOnly: false, RouteByLatency: false, RouteRandomly: false,
 
 		DisableIdentity: true, // CLIENT SETINFO is newer than Redis 7.0
 		// Push notifications of a commercial server; others refuse the command.
@@ -115,7 +125,9 @@ func (o Options) newClient(t target) (redis.UniversalClient, error) {
 	case sentinel:
 		return redis.NewFailoverClient(universal.Failover()), nil
 	case cluster:
-		return redis.NewClusterClient(universal.Cluster()), nil
+		members := universal.Cluster()
+		members.ClusterStateReloadInterval = slotsReloadInterval
+		return redis.NewClusterClient(members), nil
 	case unixSocket:
 		universal.Addrs = []string{t.path}
 		simple := universal.Simple()

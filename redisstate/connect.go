@@ -3,6 +3,7 @@ package redisstate
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -17,6 +18,9 @@ type Conn struct {
 	client   redis.UniversalClient
 	endpoint string
 	security string // said where a connection fails
+	kind     kind
+	log      *slog.Logger
+	told     sync.Map // findings that were logged: Finding -> struct{}
 	close    func() error
 }
 
@@ -33,17 +37,21 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	}
 	setDefault(&o.SlowThreshold, DefaultSlowThreshold)
 	if o.Client != nil {
+		mend(o.Client)
 		if o.InstrumentClient {
 			instrumentOnce(o.Client, tel, o.SlowThreshold)
 		}
-		return &Conn{client: o.Client, endpoint: "the host's client", close: func() error { return nil }}, nil
+		return &Conn{
+			client: o.Client, endpoint: "the host's client", kind: kindOf(o.Client), log: tel.Log,
+			close: func() error { return nil },
+		}, nil
 	}
 	t, err := o.target()
 	if err != nil {
 		return nil, err
 	}
 	release := func() {}
-	endpoint := t.endpoint()
+	endpoint, kind := t.endpoint(), t.kind
 	if t.kind == embedded {
 		server, err := acquireEmbedded(ctx, t.name)
 		if err != nil {
@@ -60,11 +68,14 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	if o.TLS.enabled(t) {
 		security = " with TLS"
 	}
+	mend(client)
 	instrumentClient(client, tel, o.SlowThreshold)
 	return &Conn{
 		client:   client,
 		endpoint: endpoint,
 		security: security,
+		kind:     kind,
+		log:      tel.Log,
 		close: sync.OnceValue(func() error {
 			err := client.Close()
 			release()
@@ -86,6 +97,8 @@ const checkTimeout = 5 * time.Second
 // Check asks Redis whether it answers us, within ctx and at most 5 seconds.
 // ErrUnavailable: it cannot be reached or is not ready, which passes. ErrDenied:
 // user, password, ACL or TLS are wrong, which does not.
+//
+// It is one PING, for readiness probes. Inspect looks closer, once at start.
 func (c *Conn) Check(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()

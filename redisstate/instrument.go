@@ -29,18 +29,19 @@ var instrumented sync.Map // weak pointer -> struct{}
 func instrumentOnce(client redis.UniversalClient, tel *telemetry.Telemetry, slow time.Duration) {
 	switch c := client.(type) {
 	case *redis.Client:
-		once(c, func() { instrumentClient(c, tel, slow) })
+		once(&instrumented, c, func() { instrumentClient(c, tel, slow) })
 	case *redis.ClusterClient:
-		once(c, func() { instrumentClient(c, tel, slow) })
+		once(&instrumented, c, func() { instrumentClient(c, tel, slow) })
 	}
 }
 
-func once[T any](client *T, do func()) {
+// once does something to a client unless it is in the set, and adds it there.
+func once[T any](set *sync.Map, client *T, do func()) {
 	key := weak.Make(client)
-	if _, seen := instrumented.LoadOrStore(key, struct{}{}); seen {
+	if _, seen := set.LoadOrStore(key, struct{}{}); seen {
 		return
 	}
-	runtime.AddCleanup(client, func(key weak.Pointer[T]) { instrumented.Delete(key) }, key)
+	runtime.AddCleanup(client, func(key weak.Pointer[T]) { set.Delete(key) }, key)
 	do()
 }
 

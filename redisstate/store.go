@@ -106,6 +106,7 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 	if err := o.validateStore(); err != nil {
 		return nil, err
 	}
+	mend(client)
 	o = o.withDefaults()
 	space, err := keys.NewSpace(o.Namespace, "")
 	if err != nil {

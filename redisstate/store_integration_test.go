@@ -3,8 +3,11 @@
 package redisstate_test
 
 import (
+	"crypto/rand"
 	"errors"
 	"log/slog"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -44,25 +47,60 @@ var workerRules = []string{
 	"+rpush",
 }
 
-func TestConfigStore_on_redis_server(t *testing.T) {
+// clusterRules come on top on a Cluster: the client asks which node has which
+// slot, and what commands do.
+var clusterRules = append(slices.Clone(workerRules), "+cluster|slots", "+command")
+
+// TestConfigStore_on_every_backend runs one suite on all that we support. It
+// says how many cases each backend kept, and all have to be the same.
+func TestConfigStore_on_every_backend(t *testing.T) {
 	t.Parallel()
 	plain := redistest.Start(t, redistest.WithUnixSocket(), redistest.WithPassword("p/@:w"), redistest.WithUser("worker", workerRules...))
 	encrypted := redistest.Start(t, redistest.WithTLS())
 	mutual := redistest.Start(t, redistest.WithMutualTLS(), redistest.WithPassword("secret"))
+	watched := redistest.StartSentinel(t, redistest.WithPassword("p/@:w"), redistest.WithSentinelPassword("watch"))
+	shards := redistest.StartCluster(t, redistest.WithPassword("p/@:w"), redistest.WithUser("worker", clusterRules...))
+	trusted := func(c *redistest.Certificates) redisstate.TLSOptions { return redisstate.TLSOptions{CAFile: c.CAFile} }
+	ours := trusted(mutual.Certificates())
+	ours.CertFile, ours.KeyFile = mutual.Certificates().ClientCertFile, mutual.Certificates().ClientKeyFile
+
+	var mu sync.Mutex
+	tallies := make(map[string]*contract.Tally)
+	const backends = 9
+	t.Cleanup(func() { // all cases are over
+		if len(tallies) != backends {
+			t.Errorf("%d of %d backends ran", len(tallies), backends)
+		}
+		for name, tally := range tallies {
+			t.Logf("%-30s %d of %d cases kept", name, tally.Kept(), tally.Cases())
+			if tally.Kept() != tally.Cases() || tally.Cases() != tallies["TCP"].Cases() || tally.Cases() == 0 {
+				t.Errorf("%s kept %d of %d cases, TCP %d", name, tally.Kept(), tally.Cases(), tallies["TCP"].Kept())
+			}
+		}
+	})
 	for name, options := range map[string]redisstate.Options{
-		"TCP":                  {URL: plain.URL()},
-		"unix socket":          {URL: plain.UnixURL()},
-		"least-privilege user": {URL: plain.URLFor("worker", "worker-secret")},
-		"TLS":                  {URL: encrypted.URL(), TLS: redisstate.TLSOptions{CAFile: encrypted.Certificates().CAFile}},
-		"mutual TLS": {URL: mutual.URL(), TLS: redisstate.TLSOptions{
-			CAFile: mutual.Certificates().CAFile, CertFile: mutual.Certificates().ClientCertFile, KeyFile: mutual.Certificates().ClientKeyFile,
-		}},
+		"embedded":                      {ReadTimeout: time.Minute}, // its transactions are slow while the machine is busy
+		"TCP":                           {URL: plain.URL()},
+		"unix socket":                   {URL: plain.UnixURL()},
+		"TLS":                           {URL: encrypted.URL(), TLS: trusted(encrypted.Certificates())},
+		"mutual TLS":                    {URL: mutual.URL(), TLS: ours},
+		"least-privilege user":          {URL: plain.URLFor("worker", "worker-secret")},
+		"Sentinel":                      {URL: watched.URL(), SentinelPassword: "watch"},
+		"Cluster":                       {URL: shards.URL()},
+		"Cluster, least-privilege user": {URL: shards.URLFor("worker", "worker-secret")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			contract.ConfigStore(t, func(tb testing.TB) contract.ConfigStoreBackend {
+			tally := contract.ConfigStore(t, func(tb testing.TB) contract.ConfigStoreBackend {
+				options := options
+				if name == "embedded" { // one for each case, as its clock walks over all keys
+					options.URL = "embedded://" + rand.Text()
+				}
 				return contract.ConfigStoreOnRedis(tb, func(tb testing.TB) redis.UniversalClient { return dial(tb, options) })
 			})
+			mu.Lock()
+			tallies[name] = tally
+			mu.Unlock()
 		})
 	}
 }

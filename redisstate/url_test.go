@@ -2,7 +2,10 @@ package redisstate
 
 import (
 	"errors"
+	"net/url"
 	"reflect"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -156,8 +159,10 @@ func FuzzParseURL(f *testing.F) {
 			if !errors.Is(err, ErrInvalidOptions) || strings.Contains(err.Error(), "\n") {
 				t.Fatalf("%q: %v", raw, err)
 			}
-			if secret := password(raw); len(secret) > 5 && strings.Contains(err.Error(), secret) {
-				t.Fatalf("%q: the error repeats the password: %v", raw, err)
+			for what, secret := range map[string]string{"password": password(raw), "user": user(raw)} {
+				if isSecret(secret) && strings.Contains(err.Error(), secret) {
+					t.Fatalf("%q: the error repeats the %s: %v", raw, what, err)
+				}
 			}
 			return
 		}
@@ -169,6 +174,10 @@ func FuzzParseURL(f *testing.F) {
 		}
 		if strings.Contains(got.endpoint(), "@") && got.kind != unixSocket {
 			t.Fatalf("%q: the endpoint %q may hold credentials", raw, got.endpoint())
+		}
+		if again, err := parseURL(written(got)); err != nil || !reflect.DeepEqual(again.addrs, got.addrs) || again.username != got.username ||
+			again.password != got.password || again.db != got.db || again.path != got.path || again.master != got.master {
+			t.Fatalf("%q: written as %q it is read as %+v, %v; want %+v", raw, written(got), again, err, got)
 		}
 		if _, err := (Options{URL: raw}).newClientForFuzz(got); err != nil {
 			t.Fatalf("%q: accepted, but no client comes of it: %v", raw, err)
@@ -185,6 +194,54 @@ func password(raw string) string {
 	}
 	_, secret, _ := strings.Cut(rest[:i], ":")
 	return secret
+}
+
+// user is what stands before the first ':' of what ends with the last '@'.
+func user(raw string) string {
+	_, rest, _ := strings.Cut(raw, "://")
+	i := strings.LastIndexByte(rest, '@')
+	if i < 0 {
+		return ""
+	}
+	name, _, _ := strings.Cut(rest[:i], ":")
+	return name
+}
+
+// isSecret tells whether s in an error must come from the URL: our own words
+// are not made of these.
+func isSecret(s string) bool {
+	own := strings.Join([]string{schemeNames, parameterNames(), ErrInvalidOptions.Error(), redisPort}, " ")
+	return len(s) > 5 && !strings.Contains(own, s) && !ownWords.MatchString(s)
+}
+
+// ownWords are texts that errors may have anyway: words and example URLs.
+var ownWords = regexp.MustCompile(`^[a-z0-9 ,:/.'_;<>=?&-]*$`)
+
+// written is an URL that means t.
+func written(t target) string {
+	for name, scheme := range schemes {
+		if scheme.kind != t.kind || scheme.tls != t.tls {
+			continue
+		}
+		text := name + "://"
+		if t.userinfo {
+			text += url.QueryEscape(t.username) + ":" + url.QueryEscape(t.password) + "@"
+			text = strings.ReplaceAll(text, "+", "%20")
+			text = strings.Replace(text, strings.ReplaceAll(name, "+", "%20")+"://", name+"://", 1)
+		}
+		switch t.kind {
+		case embedded:
+			return text + t.name
+		case unixSocket:
+			return text + strings.ReplaceAll(url.PathEscape(t.path), "%2F", "/") + "?db=" + strconv.Itoa(t.db)
+		case sentinel:
+			return text + strings.Join(t.addrs, ",") + "/" + t.master + "?db=" + strconv.Itoa(t.db)
+		case cluster:
+			return text + strings.Join(t.addrs, ",")
+		}
+		return text + strings.Join(t.addrs, ",") + "/" + strconv.Itoa(t.db)
+	}
+	return ""
 }
 
 // newClientForFuzz makes the client and closes it again.

@@ -32,7 +32,7 @@ func (p *Plugin) ready(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
-	if err := rt.conn.Check(ctx); err != nil {
+	if err := rt.check(ctx); err != nil {
 		p.options.Logger.WarnContext(ctx, "not ready", "op", "readyz", "error", err)
 		reply(w, http.StatusServiceUnavailable, "redis does not answer")
 		return

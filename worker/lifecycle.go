@@ -72,7 +72,7 @@ func (p *Plugin) start(ctx context.Context, key string) (first bool, err error) 
 func (p *Plugin) check(ctx context.Context, rt *runtime) error {
 	ctx, cancel := context.WithTimeout(ctx, p.options.StartTimeout)
 	defer cancel()
-	err := rt.conn.Check(ctx)
+	err := rt.check(ctx)
 	if err == nil {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/compozy/temporal-redis/interceptors"
@@ -27,6 +28,7 @@ type runtime struct {
 	publisher         *notifier.BackgroundPublisher
 	busy              inflight      // activities that use the runtime, of all workers
 	done              chan struct{} // closed when everything is
+	inspected         atomic.Bool   // Redis was looked at closely and found good
 
 	subscribe sync.Once
 	hub       *notifier.Hub
@@ -68,6 +70,20 @@ func open(ctx context.Context, o Options, temporalNamespace string) (_ *runtime,
 	}
 	rt.newHub = func() (*notifier.Hub, error) { return notifier.NewSubscriber(redis, o.subscriptions(namespace)) }
 	return rt, nil
+}
+
+// check asks Redis whether it answers. Until it was found good once, it is asked
+// closely: version, role, memory policy, persistence (redisstate.Conn.Inspect),
+// also when it was away at the start.
+func (rt *runtime) check(ctx context.Context) error {
+	if rt.inspected.Load() {
+		return rt.conn.Check(ctx)
+	}
+	_, err := rt.conn.Inspect(ctx)
+	if err == nil {
+		rt.inspected.Store(true)
+	}
+	return err
 }
 
 func (rt *runtime) resources() interceptors.Resources {

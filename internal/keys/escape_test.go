@@ -69,6 +69,27 @@ func FuzzUnescape(f *testing.F) {
 	})
 }
 
+func FuzzEscape(f *testing.F) {
+	for _, pair := range [][2]string{{"", "a"}, {"a:b", "a%3Ab"}, {"{", "}"}, {"a", "A"}, {"\x00", "\n"}, {"é", "\xc3"}, {"%", "%25"}, {" ", "+"}} {
+		f.Add(pair[0], pair[1])
+	}
+	f.Fuzz(func(t *testing.T, a, b string) {
+		one, other := Escape(a), Escape(b)
+		if (one == other) != (a == b) {
+			t.Fatalf("%q and %q are written %q and %q", a, b, one, other)
+		}
+		if i := strings.IndexFunc(one, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("{}:@*?[]/\\\"'", r) }); i >= 0 {
+			t.Fatalf("%q is written %q", a, one)
+		}
+		if got, ok := Unescape(one); !ok || got != a {
+			t.Fatalf("%q came back as %q, %v", a, got, ok)
+		}
+		if len(one) > 3*len(a) {
+			t.Fatalf("%q grew to %d bytes", a, len(one))
+		}
+	})
+}
+
 func TestCheck_says_what_is_wrong_and_little_of_the_id(t *testing.T) {
 	t.Parallel()
 	for _, id := range []string{"a", "{}:*?[]\n", "ключ", strings.Repeat("x", MaxIDBytes)} {

@@ -93,6 +93,7 @@ func (s *Server) configuration() []directive {
 	} else if s.settings.password != "" {
 		lines = append(lines, directive{"requirepass", []string{s.settings.password}})
 	}
+	lines = append(lines, s.groupConfiguration()...)
 	return append(lines, s.settings.directives...)
 }
 

@@ -15,7 +15,9 @@ type settings struct {
 	tls        tlsMode
 	directives []directive
 	program    []string // arguments after the configuration file
-	scratch    bool     // the directory goes when this process dies
+	scratch    string   // directory that goes when this process dies
+	group      group
+	sentinels  sentinelSettings
 }
 
 type aclUser struct {

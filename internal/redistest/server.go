@@ -30,6 +30,7 @@ type Server struct {
 	program      string
 	dir          string
 	port         int
+	busPort      int    // of a member of a cluster, else 0
 	secret       string // password of the control user
 	certificates *Certificates
 
@@ -51,7 +52,8 @@ func Run(ctx context.Context, dir string, opts ...Option) (*Server, error) {
 	for _, opt := range opts {
 		opt(&s.settings)
 	}
-	if s.settings.tls != tlsOff {
+	s.certificates = s.settings.group.certificates
+	if s.settings.tls != tlsOff && s.certificates == nil {
 		if s.certificates, err = NewCertificates(dir); err != nil {
 			return nil, err
 		}
@@ -66,7 +68,7 @@ func Run(ctx context.Context, dir string, opts ...Option) (*Server, error) {
 func (s *Server) startSomewhere(ctx context.Context) error {
 	var err error
 	for range portAttempts {
-		if s.port, err = loopback.Port(); err != nil {
+		if err = s.takePorts(); err != nil {
 			return err
 		}
 		if err = s.writeConfig(); err == nil {
@@ -75,12 +77,32 @@ func (s *Server) startSomewhere(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		loopback.Release(s.port)
+		s.releasePorts()
 		if !errors.Is(err, errPortTaken) {
 			return err
 		}
 	}
 	return err
+}
+
+// takePorts picks the ports that the server listens on.
+func (s *Server) takePorts() (err error) {
+	if s.port, err = loopback.Port(); err != nil {
+		return err
+	}
+	if s.settings.group.kind == clusterNode {
+		if s.busPort, err = loopback.Port(); err != nil {
+			loopback.Release(s.port)
+		}
+	}
+	return err
+}
+
+func (s *Server) releasePorts() {
+	loopback.Release(s.port)
+	if s.busPort != 0 {
+		loopback.Release(s.busPort)
+	}
 }
 
 // launch starts the process on the port that s has and waits until it answers.
@@ -99,9 +121,8 @@ func (s *Server) launch(ctx context.Context) error {
 		Dir:    s.dir,
 		Env:    []string{"LC_ALL=C"},
 		Output: output,
-	}
-	if s.settings.scratch {
-		command.Scratch = s.dir
+
+		Scratch: s.settings.scratch,
 	}
 	process, err := procs.Start(command)
 	if err != nil {
@@ -193,7 +214,7 @@ func (s *Server) Close() {
 	defer s.mu.Unlock()
 	if !s.closed {
 		s.closed = true
-		loopback.Release(s.port)
+		s.releasePorts()
 	}
 }
 

@@ -12,12 +12,8 @@ import (
 // When the test fails, the end of the server's log is in its output.
 func Start(tb testing.TB, opts ...Option) *Server {
 	tb.Helper()
-	dir, err := os.MkdirTemp("", "redistest-") //nolint:usetesting // a long test name makes a path too long for a socket
-	if err != nil {
-		tb.Fatalf("redistest: make directory: %v", err)
-	}
-	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
-	server, err := Run(tb.Context(), dir, append(opts, func(s *settings) { s.scratch = true })...)
+	dir := scratch(tb)
+	server, err := Run(tb.Context(), dir, append(opts, withScratch(dir))...)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -29,6 +25,20 @@ func Start(tb testing.TB, opts ...Option) *Server {
 	})
 	return server
 }
+
+// scratch is a directory of the test with a short path.
+func scratch(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.MkdirTemp("", "redistest-") //nolint:usetesting // a long test name makes a path too long for a socket
+	if err != nil {
+		tb.Fatalf("redistest: make directory: %v", err)
+	}
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// withScratch lets dir go when this process dies.
+func withScratch(dir string) Option { return func(s *settings) { s.scratch = dir } }
 
 // MustRestart is Restart for tests.
 func (s *Server) MustRestart(tb testing.TB) {
