@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/compozy/temporal-redis/examples/audit/spec"
 	"github.com/compozy/temporal-redis/redisstate"
@@ -19,8 +21,12 @@ type Input struct {
 // Plan is the shape of a workflow: which tasks there are and what leads where.
 // What they do stays in their configs.
 type Plan struct {
-	ID    string `json:"id"`
 	Steps []Step `json:"steps"` // the first is the start
+}
+
+// step finds a step; Normalize made sure that every edge leads to one.
+func (p *Plan) step(id string) Step {
+	return p.Steps[slices.IndexFunc(p.Steps, func(s Step) bool { return s.ID == id })]
 }
 
 // Step is what the workflow must know of a task to schedule it.
@@ -32,33 +38,11 @@ type Step struct {
 	Next       string         `json:"next,omitempty"`
 	OnError    string         `json:"on_error,omitempty"`
 	Critical   bool           `json:"critical,omitempty"`
-	FailFast   bool           `json:"fail_fast,omitempty"`
 	MaxWorkers int            `json:"max_workers,omitempty"`
 	Needs      []string       `json:"needs,omitempty"` // tasks whose outputs it reads
-	Timeout    spec.Duration  `json:"timeout"`
+	Timeout    time.Duration  `json:"timeout"`
 	Retry      spec.Retry     `json:"retry"`
 }
-
-func stepOf(t *spec.Task, ref redisstate.Ref, bytes int) Step {
-	return Step{
-		ID: t.ID, Type: t.Type, Ref: ref, Bytes: bytes, Next: t.Next(), OnError: t.Fallback(),
-		Critical: t.Critical, FailFast: t.Strategy == spec.FailFast, MaxWorkers: t.MaxWorkers,
-		Needs: t.Needs(), Timeout: t.Timeout, Retry: *t.Retry,
-	}
-}
-
-func (p *Plan) step(id string) (Step, bool) {
-	for _, s := range p.Steps {
-		if s.ID == id {
-			return s, true
-		}
-	}
-	return Step{}, false
-}
-
-// configID names a task's config: the run comes first, so that two runs of one
-// workflow file never share.
-func configID(workflowID, taskID string) string { return workflowID + "/" + taskID }
 
 // planName cannot be the id of a task.
 const planName = "(plan)"
@@ -67,66 +51,69 @@ const planName = "(plan)"
 // returns what to start it with. If that fails, nothing stays behind as far as
 // the store can still be reached.
 func Save(ctx context.Context, store redisstate.ConfigStore, workflowID string, w *spec.Workflow) (Input, error) {
-	entries, err := entriesOf(workflowID, pointers(w.Tasks))
+	steps, err := save(workflowID, w.Tasks, func(entries ...redisstate.Entry) ([]redisstate.Ref, error) {
+		return store.Set(ctx, entries...)
+	})
+	if err != nil {
+		return Input{}, errors.Join(err, Discard(ctx, store, workflowID, w))
+	}
+	plan, err := entry(workflowID, planName, Plan{Steps: steps})
 	if err != nil {
 		return Input{}, err
 	}
-	refs, err := store.Set(ctx, entries...)
+	refs, err := store.Set(ctx, plan)
 	if err != nil {
-		return Input{}, errors.Join(err, discard(ctx, store, entries))
+		return Input{}, errors.Join(err, Discard(ctx, store, workflowID, w))
 	}
-	plan := Plan{ID: w.ID}
-	for i := range w.Tasks {
-		plan.Steps = append(plan.Steps, stepOf(&w.Tasks[i], refs[i], size(entries[i])))
-	}
-	data, err := json.Marshal(plan)
-	if err != nil {
-		return Input{}, errors.Join(err, discard(ctx, store, entries))
-	}
-	entry := redisstate.Entry{ID: configID(workflowID, planName), Workflow: workflowID, Value: json.RawMessage(data)}
-	refs, err = store.Set(ctx, entry)
-	if err != nil {
-		return Input{}, errors.Join(err, discard(ctx, store, append(entries, entry)))
-	}
-	return Input{Plan: refs[0], Bytes: len(data)}, nil
+	return Input{Plan: refs[0], Bytes: size(plan)}, nil
 }
 
 // Discard takes back what Save saved, for a workflow that was not started.
 func Discard(ctx context.Context, store redisstate.ConfigStore, workflowID string, w *spec.Workflow) error {
-	entries := []redisstate.Entry{{ID: configID(workflowID, planName)}}
-	for i := range w.Tasks {
-		entries = append(entries, redisstate.Entry{ID: configID(workflowID, w.Tasks[i].ID)})
-	}
-	return discard(ctx, store, entries)
-}
-
-func discard(ctx context.Context, store redisstate.ConfigStore, entries []redisstate.Entry) error {
-	keys := make([]redisstate.Key, len(entries))
-	for i, e := range entries {
-		keys[i] = redisstate.ID(e.ID)
+	keys := []redisstate.Key{redisstate.ID(configID(workflowID, planName))}
+	for _, t := range w.Tasks {
+		keys = append(keys, redisstate.ID(configID(workflowID, t.ID)))
 	}
 	_, err := store.Delete(ctx, keys...)
 	return err
 }
 
-func pointers(tasks []spec.Task) []*spec.Task {
-	out := make([]*spec.Task, len(tasks))
+// save hands the configs of tasks to set and makes their steps.
+func save(workflowID string, tasks []spec.Task, set func(...redisstate.Entry) ([]redisstate.Ref, error)) ([]Step, error) {
+	entries := make([]redisstate.Entry, len(tasks))
 	for i := range tasks {
-		out[i] = &tasks[i]
+		var err error
+		if entries[i], err = entry(workflowID, tasks[i].ID, tasks[i]); err != nil {
+			return nil, err
+		}
 	}
-	return out
+	if len(entries) == 0 {
+		return []Step{}, nil
+	}
+	refs, err := set(entries...)
+	if err != nil {
+		return nil, err
+	}
+	steps := make([]Step, len(tasks))
+	for i, t := range tasks {
+		steps[i] = Step{
+			ID: t.ID, Type: t.Type, Ref: refs[i], Bytes: size(entries[i]), Next: t.OnSuccess.Next, OnError: t.OnError.Next,
+			Critical: t.Critical, MaxWorkers: t.MaxWorkers, Needs: t.Needs(), Timeout: t.Timeout, Retry: t.Retry,
+		}
+	}
+	return steps, nil
 }
 
-func entriesOf(workflowID string, tasks []*spec.Task) ([]redisstate.Entry, error) {
-	entries := make([]redisstate.Entry, len(tasks))
-	for i, t := range tasks {
-		data, err := json.Marshal(t)
-		if err != nil {
-			return nil, fmt.Errorf("config of task %q: %w", t.ID, err)
-		}
-		entries[i] = redisstate.Entry{ID: configID(workflowID, t.ID), Workflow: workflowID, Value: json.RawMessage(data)}
+// configID names a task's config: the run comes first, so that two runs of one
+// workflow file never share.
+func configID(workflowID, taskID string) string { return workflowID + "/" + taskID }
+
+func entry(workflowID, taskID string, config any) (redisstate.Entry, error) {
+	data, err := json.Marshal(config)
+	if err != nil {
+		return redisstate.Entry{}, fmt.Errorf("config of task %q: %w", taskID, err)
 	}
-	return entries, nil
+	return redisstate.Entry{ID: configID(workflowID, taskID), Workflow: workflowID, Value: json.RawMessage(data)}, nil
 }
 
 func size(e redisstate.Entry) int {
