@@ -18,6 +18,7 @@ import (
 const (
 	PinConfigsName    = "temporal-redis.PinConfigs"
 	DeleteConfigsName = "temporal-redis.DeleteConfigs"
+	ExtendConfigsName = "temporal-redis.ExtendConfigs"
 )
 
 // Registry is what Register needs of a worker.
@@ -30,6 +31,7 @@ type Registry interface {
 func Register(r Registry) {
 	r.RegisterActivityWithOptions(pinConfigs, options(PinConfigsName))
 	r.RegisterActivityWithOptions(deleteConfigs, options(DeleteConfigsName))
+	r.RegisterActivityWithOptions(extendConfigs, options(ExtendConfigsName))
 }
 
 func options(name string) activity.RegisterOptions {

@@ -28,8 +28,9 @@ const (
 	// LeaseLost: the lease ended while the activity ran; its result is not
 	// used. Retryable.
 	LeaseLost = "LeaseLost"
-	// ConfigNotFound: the config that the ref names is not in Redis. Retryable,
-	// since another worker or the host can bring it back.
+	// ConfigNotFound: the config that the ref names is not in Redis, and this
+	// worker's redisstate.Options.Source did not bring it back. Retryable, with a
+	// next-retry delay, since another worker or the host can.
 	ConfigNotFound = "ConfigNotFound"
 	// ConfigTooNew: the config was written by a newer release of this module,
 	// as happens in a rolling upgrade. Retryable, since an upgraded worker can

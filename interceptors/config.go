@@ -30,7 +30,12 @@ func (w *workerInterceptor) config(ctx context.Context, c *call, next handler) (
 		return next(redisstate.WithConfig(ctx, config))
 	case errors.Is(err, redisstate.ErrNotFound):
 		return nil, temporal.NewApplicationErrorWithOptions(
-			"the activity's config is not in Redis: it expired, was evicted or deleted; save it again or raise redisstate.Options.TTL",
+			"the activity's config is not in Redis: it expired, was evicted or deleted; save it again, "+
+				"set redisstate.Options.Source to regenerate it, or raise redisstate.Options.TTL",
+			ConfigNotFound, temporal.ApplicationErrorOptions{Cause: err, NextRetryDelay: w.retryDelay(c.info)})
+	case errors.Is(err, redisstate.ErrSourceFailed) && ctx.Err() == nil && !isOutage(err):
+		return nil, temporal.NewApplicationErrorWithOptions(
+			"the activity's config is not in Redis and redisstate.Options.Source failed to load it",
 			ConfigNotFound, temporal.ApplicationErrorOptions{Cause: err, NextRetryDelay: w.retryDelay(c.info)})
 	case errors.Is(err, redisstate.ErrNewerFormat):
 		return nil, temporal.NewApplicationErrorWithOptions(

@@ -18,20 +18,20 @@ var (
 	ErrDenied = rediserr.ErrDenied
 	// ErrClosed says that the store or its client was closed.
 	ErrClosed = rediserr.ErrClosed
-	// ErrNotFound says that the config is not in Redis: it expired, was evicted
-	// or deleted, or was never saved.
-	ErrNotFound = errors.New("config not found; it expired, was evicted or deleted: save it again")
+	// ErrNotFound says that the config or metadata is not in Redis: it expired,
+	// was evicted or deleted, or was never saved. It comes in a MissingError.
+	ErrNotFound = errors.New("not found: it expired, was evicted or deleted")
 	// ErrCorrupt says that the stored bytes are not what was saved, or cannot be
 	// decoded into the type asked for. Trying again does not help.
-	ErrCorrupt = errors.New("config is corrupt")
+	ErrCorrupt = errors.New("stored value is corrupt")
 	// ErrNewerFormat says that a newer release of this module wrote the value in
 	// a format that this one does not know. A newer worker can read it.
-	ErrNewerFormat = errors.New("config was written by a newer release in a format unknown here; upgrade this process")
+	ErrNewerFormat = errors.New("stored value was written by a newer release in a format unknown here; upgrade this process")
 	// ErrWrongType says that something else than a config is stored under the
 	// config's key.
 	ErrWrongType = errors.New("the key holds another type of value; another program writes under our namespace")
-	// ErrTooLarge says that a config is over Options.MaxConfigBytes.
-	ErrTooLarge = errors.New("config is too large")
+	// ErrTooLarge says that a config or metadata is over Options.MaxConfigBytes.
+	ErrTooLarge = errors.New("value is too large")
 	// ErrInvalidKey says that an id, a digest or a workflow id cannot be used.
 	ErrInvalidKey = errors.New("invalid key")
 	// ErrInvalidValue says that a value to save is not JSON and cannot be

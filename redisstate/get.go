@@ -16,6 +16,7 @@ func (s *Store) Get(ctx context.Context, key Key) (Config, error) {
 	}
 	if key.Digest != "" {
 		if k := s.near.get(key); k != nil {
+			s.slides.read(k.slide)
 			return Config{Ref: Ref(key), Workflow: k.workflow, content: k.content}, nil
 		}
 	}
@@ -35,12 +36,16 @@ func (s *Store) read(ctx context.Context, key Key) (Config, error) {
 		config, err = s.settle(ctx, key, err, raw, asideErr)
 	}
 	s.count(err)
+	if s.source != nil && errors.Is(err, ErrNotFound) {
+		return s.regenerate(ctx, key)
+	}
 	return config, err
 }
 
 // GetMany implements ConfigStore: one round trip for the keys that the near
 // cache does not answer (on Cluster one per node, at the same time), and a
-// second one if some of them pin content that was overwritten.
+// second one if some of them pin content that was overwritten. What is missing
+// is then asked of the Source, a few at a time.
 func (s *Store) GetMany(ctx context.Context, keys ...Key) (map[Key]Config, error) {
 	if err := s.checkOpen(opGet); err != nil {
 		return nil, err
@@ -52,6 +57,7 @@ func (s *Store) GetMany(ctx context.Context, keys ...Key) (map[Key]Config, error
 	}
 	var errs []error
 	for len(wanted) > 0 {
+		var missing []*reading
 		batch := wanted[:min(len(wanted), maxBatch)]
 		wanted = wanted[len(batch):]
 		if err := s.readBatch(ctx, batch); err != nil {
@@ -59,10 +65,16 @@ func (s *Store) GetMany(ctx context.Context, keys ...Key) (map[Key]Config, error
 		}
 		for _, r := range batch {
 			s.count(r.err)
+			if s.source != nil && errors.Is(r.err, ErrNotFound) {
+				missing = append(missing, r)
+			}
+		}
+		s.regenerateAll(ctx, missing)
+		for _, r := range batch {
 			switch {
 			case r.err == nil:
 				found[r.key] = r.config
-			case !errors.Is(r.err, ErrNotFound):
+			case !errors.Is(r.err, ErrNotFound) || errors.Is(r.err, ErrSourceMismatch):
 				errs = append(errs, r.err)
 			}
 		}
@@ -99,6 +111,7 @@ func (s *Store) wanted(keys []Key, found map[Key]Config) ([]*reading, error) {
 		}
 		if pinned {
 			if k := s.near.get(key); k != nil {
+				s.slides.read(k.slide)
 				found[key] = Config{Ref: Ref(key), Workflow: k.workflow, content: k.content}
 				continue
 			}
@@ -166,7 +179,9 @@ func (s *Store) open(ctx context.Context, id string, raw []byte, err error) (Con
 		}
 		c = s.contents.share(v.sum, newContent(v.sum, v.payload, s.codec))
 	}
-	s.near.add(id, c, v.workflow)
+	sl := s.slides.of(slideKey{Key: Key{ID: id, Digest: c.digest}}, v.ttl)
+	s.slides.read(sl)
+	s.near.add(id, c, v.workflow, sl)
 	return Config{Ref: Ref{ID: id, Digest: c.digest}, Workflow: v.workflow, content: c}, nil
 }
 

@@ -47,6 +47,9 @@ func (s *Store) indexes(batch []*writing) []*index {
 // add queues the change: the life of the index is only ever extended. GT alone
 // would leave a new index, which has no expiry yet, without one.
 func (x *index) add(ctx context.Context, p redis.Pipeliner) {
+	if x == nil {
+		return
+	}
 	x.reply = p.SAdd(ctx, x.key, x.ids...)
 	p.Do(ctx, "pexpire", x.key, x.ttl.Milliseconds(), "nx")
 	p.Do(ctx, "pexpire", x.key, x.ttl.Milliseconds(), "gt")
@@ -67,34 +70,67 @@ func indexErrors(all []*index) error {
 // those that are there now are put back. What remains is a writer that on
 // Cluster pauses between its index and its value for longer than all this takes:
 // its config is then not listed until it is saved again.
-//
-// It is housekeeping: an error only leaves it to the next reader of the index.
-func (s *Store) prune(ctx context.Context, workflow string, gone []string) {
-	key := s.space.WorkflowIndex(workflow)
+func (s *Store) prune(ctx context.Context, workflow string, gone []string) error {
+	return s.pruneIndex(ctx, s.space.WorkflowIndex(workflow), gone, func(ids []string) ([]string, error) {
+		back, _, err := s.members(ctx, workflow, ids)
+		return back, err
+	})
+}
+
+// pruneAsides does the same for an index of overwritten contents.
+func (s *Store) pruneAsides(ctx context.Context, index string, gone []string) error {
+	return s.pruneIndex(ctx, index, gone, func(members []string) ([]string, error) {
+		var listed []string
+		var replies []*redis.IntCmd
+		if len(members) == 0 {
+			return nil, nil
+		}
+		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for _, m := range members {
+				if key, ok := parseAside(m); ok {
+					listed = append(listed, m)
+					replies = append(replies, p.Exists(ctx, s.space.ConfigAt(key.ID, string(key.Digest))))
+				}
+			}
+			return nil
+		})
+		var back []string
+		for i, reply := range replies {
+			if reply.Val() > 0 {
+				back = append(back, listed[i])
+			}
+		}
+		return back, err
+	})
+}
+
+// pruneIndex takes members out of an index and puts those back that there tells
+// are in use.
+func (s *Store) pruneIndex(ctx context.Context, name string, gone []string, there func([]string) ([]string, error)) error {
 	for batch := range slices.Chunk(gone, maxBatch) {
 		members := make([]any, len(batch))
-		for i, id := range batch {
-			members[i] = id
+		for i, m := range batch {
+			members[i] = m
 		}
-		if s.client.SRem(ctx, key, members...).Err() != nil {
-			return
+		if err := s.client.SRem(ctx, name, members...).Err(); err != nil {
+			return err
 		}
-		back, _, err := s.members(ctx, workflow, batch)
+		back, err := there(batch)
 		if err != nil {
-			return
+			return err
 		}
 		if len(back) == 0 {
 			continue
 		}
-		x := index{key: key, ttl: s.ttl + indexGrace}
-		for _, id := range back {
-			x.ids = append(x.ids, id)
+		x := index{key: name, ttl: s.ttl + indexGrace}
+		for _, m := range back {
+			x.ids = append(x.ids, m)
 		}
-		_, _ = s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-			x.add(ctx, p)
-			return nil
-		})
+		if _, err = s.client.TxPipelined(ctx, func(p redis.Pipeliner) error { x.add(ctx, p); return nil }); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // members splits ids into those whose current config is of the workflow and

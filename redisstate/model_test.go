@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -56,8 +57,17 @@ type modelEntry struct {
 type model struct {
 	now     time.Duration
 	current map[string]modelEntry
-	aside   map[Ref]time.Duration // when it dies
-	refs    map[Ref]int           // every ref ever given and its content
+	aside   map[Ref]modelEntry
+	listed  map[string]*modelIndex // overwritten contents of a workflow
+	refs    map[Ref]int            // every ref ever given and its content
+	names   map[string]modelEntry  // metadata
+}
+
+func newModel() *model {
+	return &model{
+		current: map[string]modelEntry{}, aside: map[Ref]modelEntry{}, listed: map[string]*modelIndex{},
+		refs: map[Ref]int{}, names: map[string]modelEntry{},
+	}
 }
 
 func (m *model) live(id string) (modelEntry, bool) {
@@ -69,7 +79,7 @@ func (m *model) has(ref Ref) bool {
 	if e, ok := m.live(ref.ID); ok && e.value == m.refs[ref] {
 		return true
 	}
-	return m.aside[ref] > m.now
+	return m.aside[ref].dies > m.now
 }
 
 func (m *model) set(ref Ref, e modelEntry) {
@@ -79,7 +89,7 @@ func (m *model) set(ref Ref, e modelEntry) {
 	case ok && old.value != e.value:
 		for r, v := range m.refs {
 			if r.ID == ref.ID && v == old.value {
-				m.aside[r] = max(m.aside[r], m.now+old.ttl)
+				m.putAside(r, old, max(m.now+old.ttl, old.dies, e.dies))
 			}
 		}
 	case ok && old.workflow == e.workflow && e.ttl <= old.ttl:
@@ -87,7 +97,7 @@ func (m *model) set(ref Ref, e modelEntry) {
 		e = old
 	case ok:
 		e.ttl = max(e.ttl, old.ttl)
-		e.dies = m.now + e.ttl
+		e.dies = max(old.dies, m.now+e.ttl)
 	}
 	m.current[ref.ID] = e
 	m.refs[ref] = e.value
@@ -106,7 +116,7 @@ func checkModel(t *rapid.T, client redis.UniversalClient, pass func(time.Duratio
 	ctx := context.Background()
 	open := func(near int64) *Store {
 		o := quiet()
-		o.TTL, o.NearCacheBytes = 2*time.Hour, near
+		o.TTL, o.NearCacheBytes, o.FixedTTL = 2*time.Hour, near, true // sliding has no moment that a model knows
 		store, err := NewStore(client, o)
 		if err != nil {
 			t.Fatal(err)
@@ -115,7 +125,7 @@ func checkModel(t *rapid.T, client redis.UniversalClient, pass func(time.Duratio
 	}
 	exact, cached := open(-1), open(0)
 	defer func() { _, _ = exact.Close(), cached.Close() }()
-	m := &model{current: map[string]modelEntry{}, aside: map[Ref]time.Duration{}, refs: map[Ref]int{}}
+	m := newModel()
 	known := func(t *rapid.T) Ref {
 		refs := make([]Ref, 0, len(m.refs))
 		for ref := range m.refs {
@@ -148,7 +158,7 @@ func checkModel(t *rapid.T, client redis.UniversalClient, pass func(time.Duratio
 			t.Fatalf("scan %+v gave %v; want %v", scope, got, wanted)
 		}
 	}
-	t.Repeat(map[string]func(*rapid.T){
+	actions := map[string]func(*rapid.T){
 		"set": func(t *rapid.T) {
 			n := rapid.IntRange(1, 4).Draw(t, "n")
 			entries := make([]Entry, n)
@@ -250,5 +260,8 @@ func checkModel(t *rapid.T, client redis.UniversalClient, pass func(time.Duratio
 			}
 			m.now += d
 		},
-	})
+	}
+	maps.Copy(actions, m.lifeActions(ctx, exact, known))
+	maps.Copy(actions, m.metadataActions(ctx, exact, cached))
+	t.Repeat(actions)
 }

@@ -32,6 +32,7 @@ type known struct {
 	digest   Digest // of content, here to save a step on the way to it
 	content  *content
 	workflow string
+	slide    *slide // nil: reads do not extend it
 }
 
 const (
@@ -105,11 +106,11 @@ func (e *nearEntry) find(d Digest) *known {
 }
 
 // add remembers a content of an id.
-func (n *near) add(id string, c *content, workflow string) {
+func (n *near) add(id string, c *content, workflow string, sl *slide) {
 	if n == nil {
 		return
 	}
-	k := known{digest: c.digest, content: c, workflow: workflow}
+	k := known{digest: c.digest, content: c, workflow: workflow, slide: sl}
 	if e, ok := n.cache.GetEntryQuietly(id); ok && e.Value.last == k {
 		return
 	}

@@ -93,6 +93,13 @@ type Options struct {
 	// TTL is the time to live of a config that does not have its own, in whole
 	// milliseconds. Defaults to 24 h.
 	TTL time.Duration
+	// FixedTTL makes times to live run from the last Set or Extend. Defaults to
+	// false: a read extends them too, in the background and without a write per
+	// read, once a quarter of them has passed since this process last did.
+	FixedTTL bool
+	// Source regenerates configs that are not in Redis any more. Defaults to
+	// none: reading such a config is ErrNotFound.
+	Source Source
 	// MaxConfigBytes is the largest config accepted by Set, in bytes of
 	// canonical JSON. Defaults to 1 MiB.
 	MaxConfigBytes int

@@ -59,32 +59,22 @@ func (s *Store) checkScan(scope Scope) error {
 // there and of the workflow. The others are taken out of the index at the end, not
 // on the way: a walk need not stand that.
 func (s *Store) scanIndex(ctx context.Context, scope Scope, each func(ids []string) bool) error {
-	index := s.space.WorkflowIndex(scope.Workflow)
-	seen := make(map[string]bool)
 	var gone []string
-	defer func() { s.prune(ctx, scope.Workflow, gone) }()
-	for cursor := uint64(0); ; {
-		ids, next, err := s.client.SScan(ctx, index, cursor, "", scanCount).Result()
-		if err != nil {
-			return err
-		}
+	defer func() { _ = s.prune(ctx, scope.Workflow, gone) }() // else the next walk does
+	return s.walkIndex(ctx, s.space.WorkflowIndex(scope.Workflow), func(ids []string) (bool, error) {
 		fresh := ids[:0]
 		for _, id := range ids {
-			if strings.HasPrefix(id, scope.Prefix) && !seen[id] {
-				seen[id] = true
+			if strings.HasPrefix(id, scope.Prefix) {
 				fresh = append(fresh, id)
 			}
 		}
 		alive, dead, err := s.members(ctx, scope.Workflow, fresh)
 		if err != nil {
-			return err
+			return false, err
 		}
 		gone = append(gone, dead...)
-		if !each(alive) || next == 0 {
-			return nil
-		}
-		cursor = next
-	}
+		return each(alive), nil
+	})
 }
 
 // scanKeys walks over all keys of every master, one master after the other.

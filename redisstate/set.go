@@ -42,10 +42,15 @@ func (s *Store) Set(ctx context.Context, entries ...Entry) ([]Ref, error) {
 			return nil, redisError(ctx, opSet, err)
 		}
 		for _, w := range part {
-			s.near.add(w.ref.ID, w.content, w.new.workflow)
+			s.remember(w)
 		}
 	}
 	return refs, nil
+}
+
+// remember notes what was just written.
+func (s *Store) remember(w *writing) {
+	s.near.add(w.ref.ID, w.content, w.new.workflow, s.slides.saved(slideKey{Key: w.ref.Key()}, w.new.ttl))
 }
 
 // writing is one entry on its way into Redis.
@@ -59,6 +64,7 @@ type writing struct {
 	reply *redis.StringCmd
 	old   value  // what was there, if readable
 	kept  []byte // what has to be put aside before it is overwritten
+	same  bool   // old has the content of new: only what is stored with it changes
 }
 
 // prepare checks and encodes all entries before anything is written.
@@ -141,7 +147,7 @@ func (s *Store) write(ctx context.Context, batch []*writing) error {
 	if len(overwrite) == 0 {
 		return nil
 	}
-	if err := s.putAside(ctx, overwrite); err != nil {
+	if err := s.putAside(ctx, overwrite, true); err != nil {
 		return err
 	}
 	return s.overwrite(ctx, overwrite)
@@ -221,6 +227,7 @@ func (w *writing) conflicts() (bool, error) {
 	}
 	w.new.ttl = max(w.new.ttl, w.old.ttl)
 	w.raw = w.new.encode()
+	w.same = true
 	return true, nil
 }
 
@@ -235,58 +242,3 @@ func (w *writing) examine(raw []byte) (v value, ours bool) {
 	return v, err == nil && v.verify() == nil
 }
 
-// putAside keeps the contents about to be overwritten where their refs find
-// them, for their own time to live. Writing it twice is harmless.
-func (s *Store) putAside(ctx context.Context, batch []*writing) error {
-	cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for _, w := range batch {
-			if w.kept == nil {
-				continue
-			}
-			key, ttl := s.aside(w.ref.ID, w.old.sum), w.old.ttl.Milliseconds()
-			p.Do(ctx, "set", key, w.kept, "px", ttl, "nx")
-			p.Do(ctx, "pexpire", key, ttl, "gt")
-		}
-		return nil
-	})
-	return rediserr.Reason(err, cmds)
-}
-
-// overwrite replaces the contents. What it replaced is looked at again, since
-// another writer may have been faster. An index that the config leaves is not
-// touched: Scan prunes it.
-func (s *Store) overwrite(ctx context.Context, batch []*writing) error {
-	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for _, x := range s.indexes(batch) { // with the life that conflicts found
-			x.add(ctx, p)
-		}
-		for _, w := range batch {
-			w.reply = redis.NewStringCmd(ctx, "set", w.key, w.raw, "px", w.new.ttl.Milliseconds(), "get")
-			_ = p.Process(ctx, w.reply)
-		}
-		return nil
-	})
-	if err = unlessReply(err); err != nil {
-		return err
-	}
-	var late []*writing
-	for _, w := range batch {
-		raw, err := w.reply.Bytes()
-		if errors.Is(err, redis.Nil) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		replaced, ours := w.examine(raw)
-		if !ours || sameContent(replaced, w.new) || (w.kept != nil && sameContent(replaced, w.old)) {
-			continue
-		}
-		w.old, w.kept = replaced, raw
-		late = append(late, w)
-	}
-	if len(late) == 0 {
-		return nil
-	}
-	return s.putAside(ctx, late)
-}

@@ -157,7 +157,7 @@ func TestSet_gives_everything_a_time_to_live(t *testing.T) {
 		}
 	}
 	keys := server.Keys()
-	if len(keys) != 4 { // current, two put aside, the index
+	if len(keys) != 5 { // current, two put aside, the indexes of both
 		t.Fatalf("the keys are %v", keys)
 	}
 	for _, key := range keys {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -61,8 +62,9 @@ type Scope struct {
 	Prefix string
 }
 
-// Store is the ConfigStore on Redis. NewStore makes one. It is safe for
-// concurrent use and runs nothing in the background.
+// Store is the ConfigStore, MetadataStore and Lifetimes on Redis. NewStore makes
+// one. It is safe for concurrent use. Unless Options.FixedTTL is set it runs one
+// goroutine, from its first read or write until Close.
 type Store struct {
 	client   redis.UniversalClient
 	space    keys.Space
@@ -71,6 +73,12 @@ type Store struct {
 	codec    Codec
 	near     *near // nil: no near cache
 	contents contents
+	blobs    blobs
+	slides   *slides // nil: reads do not extend times to live
+	source   Source  // nil: what is not in Redis is missing
+	loads    flights
+	log      *slog.Logger
+	metrics  *telemetry.Metrics
 	hits     prometheus.Counter // answered by Redis
 	misses   prometheus.Counter
 	closed   atomic.Bool
@@ -79,10 +87,15 @@ type Store struct {
 	ordered bool
 }
 
-var _ ConfigStore = (*Store)(nil)
+var (
+	_ ConfigStore   = (*Store)(nil)
+	_ MetadataStore = (*Store)(nil)
+	_ Lifetimes     = (*Store)(nil)
+)
 
 // NewStore makes a store on a client, which it never closes. Of the options it
-// uses Namespace, TTL, MaxConfigBytes, NearCacheBytes, Codec and the telemetry.
+// uses Namespace, TTL, FixedTTL, Source, MaxConfigBytes, NearCacheBytes, Codec and
+// the telemetry.
 // No I/O. Errors wrap ErrInvalidOptions.
 func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 	if client == nil {
@@ -105,7 +118,7 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 		return nil, err
 	}
 	_, single := client.(*redis.Client)
-	return &Store{
+	s := &Store{
 		client:   client,
 		space:    space,
 		ttl:      o.TTL,
@@ -115,13 +128,23 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 		hits:     tel.Metrics.CacheHits.WithLabelValues(telemetry.CacheRedis),
 		misses:   tel.Metrics.CacheMisses.WithLabelValues(telemetry.CacheRedis),
 		ordered:  single,
-	}, nil
+		source:   o.Source,
+		log:      tel.Log,
+		metrics:  tel.Metrics,
+	}
+	if !o.FixedTTL {
+		s.slides = newSlides(s.slide, tel.Metrics)
+	}
+	return s, nil
 }
 
-// Close ends the store: what is called afterwards returns ErrClosed. The client
-// stays open. Closing twice is fine.
+// Close ends the store: what is called afterwards returns ErrClosed, loads from
+// Source are cancelled, and extensions that reads asked for and that were not
+// sent yet are forgotten. The client stays open. Closing twice is fine.
 func (s *Store) Close() error {
 	if !s.closed.Swap(true) {
+		s.loads.close()
+		s.slides.close()
 		s.near.close()
 	}
 	return nil
@@ -133,6 +156,9 @@ const (
 	opSet    = "redisstate: set"
 	opDelete = "redisstate: delete"
 	opScan   = "redisstate: scan"
+	opTTL    = "redisstate: time to live"
+	opExtend = "redisstate: extend"
+	opSource = "redisstate: load from Source"
 	family   = "config"
 )
 
@@ -154,7 +180,7 @@ func redisError(ctx context.Context, op string, err error) error {
 	case err == nil:
 		return nil
 	case rediserr.Classify(ctx, err) == rediserr.NotFound:
-		return fail(op, ErrNotFound)
+		return &MissingError{Op: op, Family: family}
 	case rediserr.IsWrongType(err):
 		return fail(op, ErrWrongType)
 	}

@@ -35,13 +35,13 @@ func dial(tb testing.TB, o redisstate.Options) redis.UniversalClient {
 	return conn.Client()
 }
 
-// workerRules is all that a Redis user needs for configs.
+// workerRules is all that a Redis user needs for configs and metadata.
 var workerRules = []string{
-	"on", ">worker-secret", "resetkeys", "~contract:*:config:*", "~contract:*:index:*", "resetchannels", "-@all",
-	"+ping", "+get", "+getrange", "+set", "+pexpire", "+del", "+sadd", "+srem", "+sscan", "+scan",
+	"on", ">worker-secret", "resetkeys", "~contract:*:config:*", "~contract:*:index:*", "~contract:*:metadata:*", "resetchannels", "-@all",
+	"+ping", "+get", "+getrange", "+set", "+pexpire", "+pttl", "+exists", "+del", "+sadd", "+srem", "+sscan", "+scan",
 	"+multi", "+exec", "+watch", "+unwatch",
 	// what the suite itself does to age, damage and flush
-	"+pttl", "+rpush",
+	"+rpush",
 }
 
 func TestConfigStore_on_redis_server(t *testing.T) {

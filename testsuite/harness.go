@@ -41,6 +41,7 @@ type harness struct {
 	plugin *worker.Plugin
 	store  *redisstate.Store
 	worker sdkworker.Options
+	own    string // URL of the embedded Redis that is the environment's own
 }
 
 func newHarness(t testing.TB, o Options) *harness {
@@ -48,8 +49,10 @@ func newHarness(t testing.TB, o Options) *harness {
 	if o.Plugin.Environment == nil {
 		o.Plugin.Environment = func(string) (string, bool) { return "", false }
 	}
+	own := ""
 	if o.Plugin.Redis.URL == "" && o.Plugin.Redis.Client == nil {
-		o.Plugin.Redis.URL = "embedded://" + uuid.NewString()
+		own = "embedded://" + uuid.NewString()
+		o.Plugin.Redis.URL = own
 	}
 	if o.Plugin.TemporalNamespace == "" {
 		o.Plugin.TemporalNamespace = environmentNamespace
@@ -83,7 +86,7 @@ func newHarness(t testing.TB, o Options) *harness {
 		t.Fatalf("testsuite: %v", err)
 	}
 	o.Worker.Plugins = append([]sdkworker.Plugin{plugin}, o.Worker.Plugins...)
-	return &harness{t: t, plugin: plugin, store: store, worker: o.Worker}
+	return &harness{t: t, plugin: plugin, store: store, worker: o.Worker, own: own}
 }
 
 // Plugin is the plugin of the environment.
@@ -101,6 +104,28 @@ func (h *harness) SaveConfigs(entries ...redisstate.Entry) []redisstate.Ref {
 		h.t.Fatalf("testsuite: save configs: %v", err)
 	}
 	return refs
+}
+
+// FlushRedis empties the Redis of the environment, as an operator's FLUSHALL in
+// mid-run would: call it from an activity of the test to see what Options.Source
+// brings back. Contents that were read by ref before are still in the process'
+// near cache; Plugin.Redis.NearCacheBytes: -1 leaves that out. It fails the test
+// where Plugin.Redis names a Redis that is not the environment's own.
+func (h *harness) FlushRedis() {
+	h.t.Helper()
+	if h.own == "" {
+		h.t.Fatal("testsuite: FlushRedis is for the environment's own Redis; leave Plugin.Redis.URL and Client unset")
+	}
+	conn, err := redisstate.Connect(h.t.Context(), redisstate.Options{
+		URL: h.own, Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		h.t.Fatalf("testsuite: flush: %v", err)
+	}
+	err = conn.Client().FlushAll(h.t.Context()).Err()
+	if err = errors.Join(err, conn.Close()); err != nil {
+		h.t.Fatalf("testsuite: flush: %v", err)
+	}
 }
 
 // Events returns the events of a workflow from the start of its log up to the

@@ -90,6 +90,12 @@ func (s Space) WorkflowIndex(workflowID string) string {
 	return s.prefix + "index:" + Escape(workflowID)
 }
 
+// WorkflowAsideIndex is the key of the set of overwritten contents of configs
+// that were saved for a workflow.
+func (s Space) WorkflowAsideIndex(workflowID string) string {
+	return s.WorkflowIndex(workflowID) + "@aside"
+}
+
 // Invalidation is the channel on which writers tell other processes that a
 // config changed.
 func (s Space) Invalidation() string { return s.prefix + "invalidate" }

@@ -27,6 +27,7 @@ func TestSpace_names_are_those_that_are_documented(t *testing.T) {
 		s.ConfigAt("a", "sha256:0"):        "temporal-redis:config:a@sha256:0",
 		s.Metadata("m"):                    "temporal-redis:metadata:m",
 		s.WorkflowIndex("w"):               "temporal-redis:index:w",
+		s.WorkflowAsideIndex("w@"):         "temporal-redis:index:w%40@aside",
 		s.Invalidation():                   "temporal-redis:invalidate",
 		s.Lock("r{}"):                      "temporal-redis:lock:{r%7B%7D}",
 		s.Fence("r"):                       "temporal-redis:fence:{r}",

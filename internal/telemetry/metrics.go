@@ -16,6 +16,9 @@ type Metrics struct {
 	CacheMisses *prometheus.CounterVec   // redis_cache_misses{cache}
 	OpDuration  *prometheus.HistogramVec // redis_operation_duration_seconds{op,outcome}
 
+	SourceLoads   *prometheus.CounterVec // redis_source_loads_total{outcome}
+	TTLExtensions *prometheus.CounterVec // redis_ttl_extensions_total{outcome}
+
 	LockAcquire *prometheus.CounterVec // redis_lock_acquire_total{outcome}
 	LockWait    prometheus.Histogram   // redis_lock_wait_seconds
 	LockHold    prometheus.Histogram   // redis_lock_hold_seconds
@@ -41,6 +44,22 @@ const (
 	CacheRedis = "redis" // Redis itself, in front of the source of truth
 )
 
+// Label values of Metrics.SourceLoads.
+const (
+	SourceLoaded   = "loaded"
+	SourceUnsaved  = "unsaved"  // loaded and served, but Redis did not take it
+	SourceMissing  = "missing"  // the source does not have it
+	SourceMismatch = "mismatch" // it has other content than the ref names
+	SourceFailed   = "failed"
+)
+
+// Label values of Metrics.TTLExtensions.
+const (
+	ExtensionSent    = "sent"
+	ExtensionDropped = "dropped" // the queue was full
+	ExtensionFailed  = "failed"  // Redis did not take it
+)
+
 // fast covers what Redis and the near cache take: 50 us to 5 s.
 var fast = []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .2, .5, 1, 2.5, 5}
 
@@ -56,6 +75,9 @@ func newMetrics(reg prometheus.Registerer) (*Metrics, error) {
 
 		CacheMisses: r.counterVec("redis_cache_misses", "Config reads that the named cache could not answer.", "cache"),
 		OpDuration:  r.histogramVec("redis_operation_duration_seconds", "Duration of Redis commands and pipelines.", fast, "op", "outcome"),
+
+		SourceLoads:   r.counterVec("redis_source_loads_total", "Configs that were not in Redis and were asked of the host's Source, by outcome.", "outcome"),
+		TTLExtensions: r.counterVec("redis_ttl_extensions_total", "Times to live that reads asked to extend, by outcome.", "outcome"),
 
 		LockAcquire: r.counterVec("redis_lock_acquire_total", "Lock acquisitions, by outcome.", "outcome"),
 		LockWait:    r.histogram("redis_lock_wait_seconds", "Time from asking for a lock to its grant.", slow),
@@ -78,6 +100,12 @@ func newMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	for _, cache := range []string{CacheNear, CacheRedis} {
 		m.CacheHits.WithLabelValues(cache)
 		m.CacheMisses.WithLabelValues(cache)
+	}
+	for _, outcome := range []string{SourceLoaded, SourceUnsaved, SourceMissing, SourceMismatch, SourceFailed} {
+		m.SourceLoads.WithLabelValues(outcome)
+	}
+	for _, outcome := range []string{ExtensionSent, ExtensionDropped, ExtensionFailed} {
+		m.TTLExtensions.WithLabelValues(outcome)
 	}
 	return m, nil
 }

@@ -1,7 +1,6 @@
 package contract
 
 import (
-	"context"
 	"log/slog"
 	"testing"
 	"time"
@@ -13,6 +12,13 @@ import (
 	"github.com/compozy/temporal-redis/redisstate"
 )
 
+// Store is everything that the suite ConfigStore tests.
+type Store interface {
+	redisstate.ConfigStore
+	redisstate.MetadataStore
+	redisstate.Lifetimes
+}
+
 // ConfigStoreBackend is a fresh place for configs, as ConfigStore's tests need
 // it.
 type ConfigStoreBackend struct {
@@ -21,7 +27,7 @@ type ConfigStoreBackend struct {
 	// at the end of the test. Options carry a TTL and a size limit that the suite
 	// relies on; what else there is (a namespace, telemetry) is the backend's to
 	// add.
-	Open func(tb testing.TB, opts redisstate.Options) redisstate.ConfigStore
+	Open func(tb testing.TB, opts redisstate.Options) Store
 	// Pass lets time pass for what is stored.
 	Pass func(tb testing.TB, d time.Duration)
 	// Flush makes the backend forget everything.
@@ -32,6 +38,8 @@ type ConfigStoreBackend struct {
 	// Damage puts raw in place of the bytes stored for a key; nil means
 	// something that is no string at all.
 	Damage func(tb testing.TB, key redisstate.Key, raw []byte)
+	// MetadataLife is how much longer the metadata of a name stays.
+	MetadataLife func(tb testing.TB, name string) time.Duration
 }
 
 // configStoreCase is one promise of redisstate.ConfigStore.
@@ -83,24 +91,53 @@ var configStoreCases = []configStoreCase{
 	{"heals a bad one by saving", healsBySaving},
 	{"forgets after a flush", forgetsAfterFlush},
 	{"ends with the caller's context", endsWithContext},
+
+	{"gives back metadata", keepsMetadata},
+	{"keeps metadata and configs apart", keepsMetadataApart},
+	{"expires metadata after its time to live", expiresMetadata},
+	{"deletes metadata", deletesMetadata},
+	{"refuses bad metadata", refusesBadMetadata},
+	{"tells how long a config stays", tellsLife},
+	{"extends a life and never shortens it", extendsOnly},
+	{"refuses bad extensions", refusesBadExtensions},
+	{"extends everything of a workflow", extendsWorkflow},
+	{"does not shorten an extended life by saving again", keepsExtended},
+	{"deletes everything of a workflow", deletesAllOfWorkflow},
+	{"counts", counts},
+	{"extends the life of what is read", readExtends},
+	{"extends the life of what is read from memory", nearReadExtends},
+	{"extends the life of metadata that is read", readExtendsMetadata},
+	{"does not extend by reading where lives are fixed", readKeepsFixedLife},
+	{"says what can be done about a missing config", namesRemedy},
+	{"regenerates what is missing from its source", regenerates},
+	{"regenerates many at once", regeneratesMany},
+	{"loads once for all who wait", loadsOnce},
+	{"lets one who waits give up alone", givesUpAlone},
+	{"regenerates the content of a ref beside newer content", regeneratesAside},
+	{"refuses regenerated content that a ref does not name", refusesMismatch},
+	{"tells that its source failed", tellsSourceFailed},
 }
 
 // ConfigStore tests that what a backend opens keeps the contract of
 // redisstate.ConfigStore: refs that never give other content, all or nothing
-// for invalid input, times to live, listings, typed errors. open is called once
-// for each test, which run in parallel. It logs how many tests ran.
+// for invalid input, times to live and their extension, listings, metadata,
+// regeneration, typed errors. open is called once
+// for each test, which run in parallel. It logs how many were kept and returns
+// the count, which is final in a cleanup of t: backends that are tested with the
+// same release must agree.
 //
 // It cannot show what a store does when Redis is away.
-func ConfigStore(t *testing.T, open func(tb testing.TB) ConfigStoreBackend) {
-	ran := make(chan struct{}, len(configStoreCases))
+func ConfigStore(t *testing.T, open func(tb testing.TB) ConfigStoreBackend) *Tally {
+	t.Helper()
+	tally := newTally(t, "ConfigStore", len(configStoreCases))
 	for _, c := range configStoreCases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			c.check(t, open(t))
-			ran <- struct{}{}
+			tally.keep(t)
 		})
 	}
-	t.Cleanup(func() { t.Logf("contract ConfigStore: %d of %d cases kept", len(ran), len(configStoreCases)) })
+	return tally
 }
 
 // ConfigStoreOnRedis is the backend of redisstate.Store on a Redis. Connect
@@ -110,7 +147,7 @@ func ConfigStoreOnRedis(tb testing.TB, connect func(tb testing.TB) redis.Univers
 	tb.Helper()
 	b := redisConfigs{client: connect(tb), namespace: "contract:" + uuid.NewString()}
 	return ConfigStoreBackend{
-		Open: func(tb testing.TB, opts redisstate.Options) redisstate.ConfigStore {
+		Open: func(tb testing.TB, opts redisstate.Options) Store {
 			tb.Helper()
 			opts.Namespace = b.namespace
 			opts.Registerer = prometheus.NewRegistry()
@@ -130,93 +167,7 @@ func ConfigStoreOnRedis(tb testing.TB, connect func(tb testing.TB) redis.Univers
 		Flush:  b.flush,
 		Stored: b.stored,
 		Damage: b.damage,
-	}
-}
 
-// redisConfigs reaches the keys of a redisstate.Store past it.
-type redisConfigs struct {
-	client    redis.UniversalClient
-	namespace string
-}
-
-// key is the name of a key whose id has nothing to escape.
-func (r redisConfigs) key(key redisstate.Key) string {
-	name := r.namespace + ":config:" + key.ID
-	if key.Digest != "" {
-		name += "@" + string(key.Digest)
-	}
-	return name
-}
-
-// each calls do for every key of the namespace.
-func (r redisConfigs) each(tb testing.TB, do func(ctx context.Context, key string) error) {
-	tb.Helper()
-	walk := func(ctx context.Context, node redis.Cmdable) error {
-		keys := node.Scan(ctx, 0, r.namespace+":*", 1000).Iterator()
-		for keys.Next(ctx) {
-			if err := do(ctx, keys.Val()); err != nil {
-				return err
-			}
-		}
-		return keys.Err()
-	}
-	var err error
-	if cluster, ok := r.client.(*redis.ClusterClient); ok {
-		err = cluster.ForEachMaster(tb.Context(), func(ctx context.Context, node *redis.Client) error { return walk(ctx, node) })
-	} else {
-		err = walk(tb.Context(), r.client)
-	}
-	if err != nil {
-		tb.Fatal(err)
-	}
-}
-
-// pass ages keys by taking d off their time to live, so that no test waits.
-func (r redisConfigs) pass(tb testing.TB, d time.Duration) {
-	tb.Helper()
-	r.each(tb, func(ctx context.Context, key string) error {
-		left, err := r.client.PTTL(ctx, key).Result()
-		switch {
-		case err != nil:
-			return err
-		case left == -1: // a key without expiry would be a leak
-			tb.Errorf("the key %s never expires", key)
-			return nil
-		case left <= d:
-			return r.client.Del(ctx, key).Err()
-		}
-		return r.client.PExpire(ctx, key, left-d).Err()
-	})
-}
-
-func (r redisConfigs) flush(tb testing.TB) {
-	tb.Helper()
-	r.each(tb, func(ctx context.Context, key string) error { return r.client.Del(ctx, key).Err() })
-}
-
-func (r redisConfigs) stored(tb testing.TB, key redisstate.Key) []byte {
-	tb.Helper()
-	raw, err := r.client.Get(tb.Context(), r.key(key)).Bytes()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return raw
-}
-
-func (r redisConfigs) damage(tb testing.TB, key redisstate.Key, raw []byte) {
-	tb.Helper()
-	_, err := r.client.TxPipelined(tb.Context(), func(p redis.Pipeliner) error {
-		name := r.key(key)
-		p.Del(tb.Context(), name)
-		if raw == nil {
-			p.RPush(tb.Context(), name, "something")
-		} else {
-			p.Set(tb.Context(), name, raw, 0)
-		}
-		p.PExpire(tb.Context(), name, time.Hour)
-		return nil
-	})
-	if err != nil {
-		tb.Fatal(err)
+		MetadataLife: b.metadataLife,
 	}
 }

@@ -242,7 +242,7 @@ func readsOverwritten(tb testing.TB, b ConfigStoreBackend) {
 	s := b.Open(tb, redisstate.Options{})
 	first := save(tb, s, "a", basic("a", 1))
 	second := save(tb, s, "a", basic("a", 2))
-	for _, reader := range []redisstate.ConfigStore{s, b.Open(tb, redisstate.Options{})} {
+	for _, reader := range []Store{s, b.Open(tb, redisstate.Options{})} {
 		reads(tb, reader, first.Key(), basic("a", 1))
 		reads(tb, reader, second.Key(), basic("a", 2))
 		reads(tb, reader, redisstate.ID("a"), basic("a", 2))

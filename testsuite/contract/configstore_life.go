@@ -103,7 +103,7 @@ func deletesCurrent(tb testing.TB, b ConfigStoreBackend) {
 	if err != nil || n != 2 {
 		tb.Fatalf("deleted %d, %v; want 2", n, err)
 	}
-	for _, reader := range []redisstate.ConfigStore{s, b.Open(tb, redisstate.Options{})} {
+	for _, reader := range []Store{s, b.Open(tb, redisstate.Options{})} {
 		refuses(tb, reader, redisstate.ID("a"), redisstate.ErrNotFound)
 		refuses(tb, reader, now.Key(), redisstate.ErrNotFound)
 		refuses(tb, reader, redisstate.ID("b"), redisstate.ErrNotFound)
@@ -128,7 +128,7 @@ func deletesPinned(tb testing.TB, b ConfigStoreBackend) {
 	old := save(tb, s, "a", basic("a", 1))
 	now := save(tb, s, "a", basic("a", 2))
 	remove(1, old.Key())
-	fresh := func() redisstate.ConfigStore { return b.Open(tb, redisstate.Options{}) }
+	fresh := func() Store { return b.Open(tb, redisstate.Options{}) }
 	refuses(tb, fresh(), old.Key(), redisstate.ErrNotFound)
 	refuses(tb, s, old.Key(), redisstate.ErrNotFound)
 	reads(tb, fresh(), redisstate.ID("a"), basic("a", 2))

@@ -19,7 +19,7 @@ func readsMany(tb testing.TB, b ConfigStoreBackend) {
 	want := map[redisstate.Key]task{
 		redisstate.ID("a"): basic("a", 2), old.Key(): basic("a", 1), now.Key(): basic("a", 2), other.Key(): basic("b", 3),
 	}
-	for _, reader := range []redisstate.ConfigStore{s, b.Open(tb, redisstate.Options{}), b.Open(tb, redisstate.Options{NearCacheBytes: -1})} {
+	for _, reader := range []Store{s, b.Open(tb, redisstate.Options{}), b.Open(tb, redisstate.Options{NearCacheBytes: -1})} {
 		for range 2 { // the second time some are near
 			found, err := reader.GetMany(tb.Context(), keys...)
 			if err != nil || len(found) != len(want) {

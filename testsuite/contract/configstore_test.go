@@ -31,36 +31,41 @@ func embeddedConfigs(tb testing.TB) ConfigStoreBackend {
 
 func TestConfigStore_on_embedded_Redis(t *testing.T) {
 	t.Parallel()
-	ConfigStore(t, embeddedConfigs)
+	tally := ConfigStore(t, embeddedConfigs)
+	t.Cleanup(func() {
+		if tally.Kept() != tally.Cases() || tally.Cases() == 0 {
+			t.Errorf("%d of %d cases kept", tally.Kept(), tally.Cases())
+		}
+	})
 }
 
 // broken is a store with one thing wrong.
 type broken struct {
-	redisstate.ConfigStore
-	get  func(redisstate.ConfigStore, context.Context, redisstate.Key) (redisstate.Config, error)
-	set  func(redisstate.ConfigStore, context.Context, []redisstate.Entry) ([]redisstate.Ref, error)
-	gone func(redisstate.ConfigStore, context.Context, []redisstate.Key) (int, error)
+	Store
+	get  func(Store, context.Context, redisstate.Key) (redisstate.Config, error)
+	set  func(Store, context.Context, []redisstate.Entry) ([]redisstate.Ref, error)
+	gone func(Store, context.Context, []redisstate.Key) (int, error)
 }
 
 func (b broken) Get(ctx context.Context, key redisstate.Key) (redisstate.Config, error) {
 	if b.get != nil {
-		return b.get(b.ConfigStore, ctx, key)
+		return b.get(b.Store, ctx, key)
 	}
-	return b.ConfigStore.Get(ctx, key)
+	return b.Store.Get(ctx, key)
 }
 
 func (b broken) Set(ctx context.Context, entries ...redisstate.Entry) ([]redisstate.Ref, error) {
 	if b.set != nil {
-		return b.set(b.ConfigStore, ctx, entries)
+		return b.set(b.Store, ctx, entries)
 	}
-	return b.ConfigStore.Set(ctx, entries...)
+	return b.Store.Set(ctx, entries...)
 }
 
 func (b broken) Delete(ctx context.Context, keys ...redisstate.Key) (int, error) {
 	if b.gone != nil {
-		return b.gone(b.ConfigStore, ctx, keys)
+		return b.gone(b.Store, ctx, keys)
 	}
-	return b.ConfigStore.Delete(ctx, keys...)
+	return b.Store.Delete(ctx, keys...)
 }
 
 // verdict is a test that only notes whether it failed.
@@ -84,9 +89,9 @@ func keeps(t *testing.T, fault broken, promise string) bool {
 	v := &verdict{TB: t}
 	backend := embeddedConfigs(t)
 	sound := backend.Open
-	backend.Open = func(tb testing.TB, opts redisstate.Options) redisstate.ConfigStore {
+	backend.Open = func(tb testing.TB, opts redisstate.Options) Store {
 		b := fault
-		b.ConfigStore = sound(tb, opts)
+		b.Store = sound(tb, opts)
 		return b
 	}
 	done := make(chan struct{})
@@ -104,10 +109,10 @@ func TestConfigStore_rejects_stores_with_a_fault(t *testing.T) {
 		fault   broken
 		promise string
 	}{
-		"refs give the current content": {broken{get: func(s redisstate.ConfigStore, ctx context.Context, key redisstate.Key) (redisstate.Config, error) {
+		"refs give the current content": {broken{get: func(s Store, ctx context.Context, key redisstate.Key) (redisstate.Config, error) {
 			return s.Get(ctx, redisstate.ID(key.ID))
 		}}, "reads overwritten content by its ref"},
-		"overwriting forgets": {broken{set: func(s redisstate.ConfigStore, ctx context.Context, entries []redisstate.Entry) ([]redisstate.Ref, error) {
+		"overwriting forgets": {broken{set: func(s Store, ctx context.Context, entries []redisstate.Entry) ([]redisstate.Ref, error) {
 			for _, e := range entries {
 				if len(e.ID) > 0 && len(e.ID) < 100 {
 					_, _ = s.Delete(ctx, redisstate.ID(e.ID))
@@ -115,7 +120,7 @@ func TestConfigStore_rejects_stores_with_a_fault(t *testing.T) {
 			}
 			return s.Set(ctx, entries...)
 		}}, "reads content by its ref through many overwrites"},
-		"writes what is valid": {broken{set: func(s redisstate.ConfigStore, ctx context.Context, entries []redisstate.Entry) (refs []redisstate.Ref, err error) {
+		"writes what is valid": {broken{set: func(s Store, ctx context.Context, entries []redisstate.Entry) (refs []redisstate.Ref, err error) {
 			for _, e := range entries {
 				ref, one := s.Set(ctx, e)
 				if one != nil {
@@ -125,7 +130,7 @@ func TestConfigStore_rejects_stores_with_a_fault(t *testing.T) {
 			}
 			return refs, err
 		}}, "writes nothing when an entry is invalid"},
-		"one time to live for all": {broken{set: func(s redisstate.ConfigStore, ctx context.Context, entries []redisstate.Entry) ([]redisstate.Ref, error) {
+		"one time to live for all": {broken{set: func(s Store, ctx context.Context, entries []redisstate.Entry) ([]redisstate.Ref, error) {
 			entries = slices.Clone(entries)
 			for i := range entries {
 				if entries[i].TTL > 0 {
@@ -134,7 +139,7 @@ func TestConfigStore_rejects_stores_with_a_fault(t *testing.T) {
 			}
 			return s.Set(ctx, entries...)
 		}}, "gives an entry its own time to live"},
-		"deletes whatever is current": {broken{gone: func(s redisstate.ConfigStore, ctx context.Context, keys []redisstate.Key) (int, error) {
+		"deletes whatever is current": {broken{gone: func(s Store, ctx context.Context, keys []redisstate.Key) (int, error) {
 			keys = slices.Clone(keys)
 			for i := range keys {
 				keys[i].Digest = ""

@@ -1,0 +1,146 @@
+package redisstate
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/temporal-redis/internal/rediserr"
+)
+
+// putAside keeps the contents about to be overwritten where their refs find
+// them, for their own time to live, and lists them for their workflows. With
+// inherit, a content whose life was extended past that keeps what it has left.
+// Writing it twice is harmless.
+func (s *Store) putAside(ctx context.Context, batch []*writing, inherit bool) error {
+	var kept []*writing
+	for _, w := range batch {
+		if w.kept != nil {
+			kept = append(kept, w)
+		}
+	}
+	if len(kept) == 0 {
+		return nil
+	}
+	left := make([]*redis.DurationCmd, len(kept))
+	cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, w := range kept {
+			key, ttl := s.aside(w.ref.ID, w.old.sum), w.old.ttl.Milliseconds()
+			p.Do(ctx, "set", key, w.kept, "px", ttl, "nx")
+			p.Do(ctx, "pexpire", key, ttl, "gt")
+			s.listAside(w).add(ctx, p)
+			left[i] = p.PTTL(ctx, w.key)
+		}
+		return nil
+	})
+	if err = rediserr.Reason(err, cmds); err != nil || !inherit {
+		return err
+	}
+	return s.inherit(ctx, kept, left)
+}
+
+// listAside is the entry of overwritten content in its workflow's index; nil if
+// it has no workflow.
+func (s *Store) listAside(w *writing) *index {
+	if w.old.workflow == "" {
+		return nil
+	}
+	return &index{
+		key: s.space.WorkflowAsideIndex(w.old.workflow),
+		ids: []any{asideMember(w.ref.ID, w.old.sum.digest())},
+		ttl: w.old.ttl + indexGrace,
+	}
+}
+
+// inherit gives contents that were put aside what they had left to live, where
+// that is more than their own time to live: somebody extended it.
+func (s *Store) inherit(ctx context.Context, kept []*writing, left []*redis.DurationCmd) error {
+	longer := make(map[*writing]time.Duration)
+	for i, w := range kept {
+		if life := left[i].Val(); life > w.old.ttl {
+			longer[w] = life
+		}
+	}
+	if len(longer) == 0 {
+		return nil
+	}
+	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for w, life := range longer {
+			if x := s.listAside(w); x != nil {
+				p.Do(ctx, "pexpire", x.key, (life + indexGrace).Milliseconds(), "gt")
+			}
+			p.Do(ctx, "pexpire", s.aside(w.ref.ID, w.old.sum), life.Milliseconds(), "gt")
+		}
+		return nil
+	})
+	return err
+}
+
+// overwrite replaces the contents. What it replaced is looked at again, since
+// another writer may have been faster. An index that the config leaves is not
+// touched: Scan prunes it.
+func (s *Store) overwrite(ctx context.Context, batch []*writing) error {
+	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, x := range s.indexes(batch) { // with the life that conflicts found
+			x.add(ctx, p)
+		}
+		for _, w := range batch {
+			if w.same {
+				continue
+			}
+			w.reply = redis.NewStringCmd(ctx, "set", w.key, w.raw, "px", w.new.ttl.Milliseconds(), "get")
+			_ = p.Process(ctx, w.reply)
+		}
+		return nil
+	})
+	if err = unlessReply(err); err != nil {
+		return err
+	}
+	var late []*writing
+	for _, w := range batch {
+		if w.same {
+			if err := s.rewrite(ctx, w); err != nil {
+				return err
+			}
+		}
+		raw, err := w.reply.Bytes()
+		if errors.Is(err, redis.Nil) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		replaced, ours := w.examine(raw)
+		if !ours || sameContent(replaced, w.new) || (w.kept != nil && sameContent(replaced, w.old)) {
+			continue
+		}
+		w.old, w.kept = replaced, raw
+		late = append(late, w)
+	}
+	return s.putAside(ctx, late, false)
+}
+
+// rewrite changes what is stored with a content, and its life only to a longer
+// one: Extend may have given it more than the time to live stored with it. All
+// in one transaction, or a lost connection could leave it without an expiry.
+func (s *Store) rewrite(ctx context.Context, w *writing) error {
+	var left *redis.DurationCmd
+	ttl := w.new.ttl.Milliseconds()
+	cmds, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		w.reply = redis.NewStringCmd(ctx, "set", w.key, w.raw, "get", "keepttl")
+		_ = p.Process(ctx, w.reply)
+		p.Do(ctx, "pexpire", w.key, ttl, "nx")
+		p.Do(ctx, "pexpire", w.key, ttl, "gt")
+		left = p.PTTL(ctx, w.key)
+		return nil
+	})
+	if err = unlessReply(rediserr.Reason(err, cmds)); err != nil {
+		return err
+	}
+	if life := left.Val(); life > w.new.ttl && w.new.workflow != "" {
+		return s.client.Do(ctx, "pexpire", s.space.WorkflowIndex(w.new.workflow), (life + indexGrace).Milliseconds(), "gt").Err()
+	}
+	return nil
+}

@@ -1,0 +1,164 @@
+package redisstate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/temporal-redis/internal/telemetry"
+)
+
+// Source gives configs that are not in Redis any more: a host that keeps them
+// in its database, or can make them again, implements it. It must be safe for
+// concurrent use.
+type Source interface {
+	// Load gives the config of key.ID as it would be given to Set; an empty
+	// Entry.ID means key.ID. With a digest, exactly that content is wanted: a
+	// source that keeps earlier content can find it by key.Digest, any other
+	// gives what it has now.
+	//
+	// An error wrapping ErrNotFound says that there is no such config. The texts
+	// of errors are passed on, also to Temporal: keep secrets out of them. ctx
+	// has the values of the first reader's context and ends when all of them
+	// gave up or the store is closed.
+	Load(ctx context.Context, key Key) (Entry, error)
+}
+
+// SourceFunc is a function as a Source.
+type SourceFunc func(ctx context.Context, key Key) (Entry, error)
+
+// Load calls f.
+func (f SourceFunc) Load(ctx context.Context, key Key) (Entry, error) { return f(ctx, key) }
+
+// sourceParallel bounds the loads that one GetMany starts at a time.
+const sourceParallel = 8
+
+// regenerate answers a key that Redis does not have. All who ask for the same
+// key at the same time wait for one load.
+func (s *Store) regenerate(ctx context.Context, key Key) (Config, error) {
+	config, err := s.loads.do(ctx, key, func(ctx context.Context) (Config, error) { return s.load(ctx, key) })
+	if err != nil && s.closed.Load() {
+		return Config{}, fail(opSource, ErrClosed)
+	}
+	return config, err
+}
+
+// regenerateAll answers what GetMany did not find.
+func (s *Store) regenerateAll(ctx context.Context, missing []*reading) {
+	var all sync.WaitGroup
+	free := make(chan struct{}, sourceParallel)
+	for _, r := range missing {
+		free <- struct{}{}
+		all.Go(func() {
+			defer func() { <-free }()
+			r.config, r.err = s.regenerate(ctx, r.key)
+		})
+	}
+	all.Wait()
+}
+
+func (s *Store) load(ctx context.Context, key Key) (Config, error) {
+	outcome := telemetry.SourceFailed
+	defer func() { s.metrics.SourceLoads.WithLabelValues(outcome).Inc() }()
+	entry, err := s.ask(ctx, key)
+	if errors.Is(err, ErrNotFound) {
+		outcome = telemetry.SourceMissing
+		return Config{}, &MissingError{Op: opGet, Family: family, Err: err}
+	}
+	if err != nil {
+		text := strings.ReplaceAll(err.Error(), "\n", "; ")
+		return Config{}, fail(opSource, &sourceError{text: text, cause: err})
+	}
+	if entry.ID == "" {
+		entry.ID = key.ID
+	}
+	if entry.ID != key.ID {
+		return Config{}, fail(opSource, &sourceError{text: "it gave a config with another id"})
+	}
+	w, err := s.prepareOne(entry)
+	if err != nil {
+		return Config{}, fail(opSource, err)
+	}
+	config := Config{Ref: w.ref, Workflow: entry.Workflow, content: w.content}
+	matches := key.Digest == "" || key.Digest == w.ref.Digest
+	current, err := s.restore(ctx, w, key.Digest != "" && matches)
+	if outcome = telemetry.SourceLoaded; err != nil {
+		outcome = telemetry.SourceUnsaved
+		s.log.WarnContext(ctx, "A config was loaded from Options.Source and could not be saved in Redis; it is served without",
+			"op", opSource, "family", family, "error", redisError(ctx, opSet, err))
+	}
+	switch {
+	case !matches:
+		outcome = telemetry.SourceMismatch
+		return Config{}, &MissingError{Op: opGet, Family: family, Err: ErrSourceMismatch}
+	case key.Digest == "" && current != nil: // saved meanwhile, and newer than what the source gave
+		return s.open(ctx, key.ID, current, nil)
+	}
+	if err == nil {
+		s.remember(w)
+	}
+	return config, nil
+}
+
+// ask calls the Source. Its panic is an error for those who wait.
+func (s *Store) ask(ctx context.Context, key Key) (entry Entry, err error) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		if p := recover(); p != nil {
+			s.log.ErrorContext(ctx, "Options.Source panicked", "op", opSource, "family", family, "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			err = fmt.Errorf("it panicked (%T)", p)
+		}
+	}()
+	entry, err = s.source.Load(ctx, key)
+	returned = true
+	return entry, err
+}
+
+// restore saves what the source gave without overwriting anything: as the
+// current content if the id has none, else, if a ref names it, where refs find
+// it. It returns what the id has if that is other content.
+func (s *Store) restore(ctx context.Context, w *writing, pinned bool) (current []byte, err error) {
+	if err := s.create(ctx, []*writing{w}); err != nil {
+		return nil, err
+	}
+	raw, err := w.reply.Bytes()
+	if errors.Is(err, redis.Nil) {
+		return nil, nil // the id had none
+	}
+	if err != nil {
+		return nil, err
+	}
+	if held, ours := w.examine(raw); ours && sameContent(held, w.new) {
+		return nil, nil
+	}
+	if pinned {
+		w.old, w.kept = w.new, w.raw
+		return raw, s.putAside(ctx, []*writing{w}, false)
+	}
+	return raw, nil
+}
+
+// sourceError is a failure of a Source.
+type sourceError struct {
+	text  string
+	cause error
+}
+
+func (e *sourceError) Error() string {
+	return ErrSourceFailed.Error() + ": " + e.text
+}
+
+func (e *sourceError) Unwrap() []error {
+	if e.cause == nil {
+		return []error{ErrSourceFailed}
+	}
+	return []error{ErrSourceFailed, e.cause}
+}
