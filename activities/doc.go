@@ -3,8 +3,9 @@
 //
 // Inside an activity: Config gives the typed, decoded config that the call's
 // ref names; Store and SaveConfigs reach the config store, for configs that
-// arise at run time; Progress tells subscribers how far the work is; Fence is
-// the number to write beside anything a critical activity changes elsewhere.
+// arise at run time; Session holds values that the activities of one run share;
+// Progress tells subscribers how far the work is; Fence is the number to write
+// beside anything a critical activity changes elsewhere.
 //
 // Inside a workflow: PinConfigs turns config ids into refs, and DeleteConfigs
 // removes a workflow's configs, both as activities of stable names, so that a

@@ -58,7 +58,7 @@ func (a *activityInbound) ExecuteActivity(ctx context.Context, in *interceptor.E
 	if err := c.checkNamespace(); err != nil {
 		return nil, err
 	}
-	ctx = redisstate.NewContext(ctx, res.Store)
+	ctx = c.withSession(redisstate.NewContext(ctx, res.Store))
 	ctx = notifier.NewContext(ctx, res.Publisher)
 	ctx = notifier.WithCall(ctx, notifier.Call{
 		WorkflowID: a.worker.options.WorkflowID(c.info.WorkflowExecution.ID), TaskID: c.task(), Call: c.env.Call,

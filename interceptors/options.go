@@ -20,11 +20,17 @@ import (
 // stay usable until the matching release.
 type Resources struct {
 	Store     redisstate.ConfigStore
+	Sessions  Sessions // nil: activities have no session
 	Locks     locking.LockManager
 	Publisher notifier.Publisher
 	// TemporalNamespace is the one that the keys are named after; "" when the
 	// host chose their names itself.
 	TemporalNamespace string
+}
+
+// Sessions opens the session of an execution without I/O.
+type Sessions interface {
+	Open(executionID string) (*redisstate.Session, error)
 }
 
 // Host owns the resources; package worker implements it.

@@ -42,6 +42,9 @@ type harness struct {
 	store  *redisstate.Store
 	worker sdkworker.Options
 	own    string // URL of the embedded Redis that is the environment's own
+
+	sessions *redisstate.Sessions
+	counters *redisstate.Counters
 }
 
 func newHarness(t testing.TB, o Options) *harness {
@@ -85,8 +88,16 @@ func newHarness(t testing.TB, o Options) *harness {
 	if err != nil {
 		t.Fatalf("testsuite: %v", err)
 	}
+	sessions, err := plugin.Sessions(t.Context())
+	if err != nil {
+		t.Fatalf("testsuite: %v", err)
+	}
+	counters, err := plugin.Counters(t.Context())
+	if err != nil {
+		t.Fatalf("testsuite: %v", err)
+	}
 	o.Worker.Plugins = append([]sdkworker.Plugin{plugin}, o.Worker.Plugins...)
-	return &harness{t: t, plugin: plugin, store: store, worker: o.Worker, own: own}
+	return &harness{t: t, plugin: plugin, store: store, worker: o.Worker, own: own, sessions: sessions, counters: counters}
 }
 
 // Plugin is the plugin of the environment.
@@ -94,6 +105,19 @@ func (h *harness) Plugin() *worker.Plugin { return h.plugin }
 
 // Store is the environment's config store.
 func (h *harness) Store() *redisstate.Store { return h.store }
+
+// Session is the session of a run in the environment, as its activities see it.
+func (h *harness) Session(workflowID, runID string) *redisstate.Session {
+	h.t.Helper()
+	session, err := h.sessions.Open(redisstate.ExecutionID(workflowID, runID))
+	if err != nil {
+		h.t.Fatalf("testsuite: %v", err)
+	}
+	return session
+}
+
+// Counters are the environment's counters and gauges.
+func (h *harness) Counters() *redisstate.Counters { return h.counters }
 
 // SaveConfigs saves configs as a host does before it starts a workflow, and
 // fails the test if that fails.

@@ -20,6 +20,28 @@ func (p *Plugin) Store(ctx context.Context) (*redisstate.Store, error) {
 	return rt.store, nil
 }
 
+// Sessions are the plugin's sessions, by execution. Inside an activity use
+// activities.Session; elsewhere open the one of a run by
+// redisstate.ExecutionID. See Store.
+func (p *Plugin) Sessions(ctx context.Context) (*redisstate.Sessions, error) {
+	rt, err := p.hold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return rt.sessions, nil
+}
+
+// Counters are the plugin's counters and gauges, which all processes of the
+// namespace share; put their Collector on one registry to export them. See
+// Store.
+func (p *Plugin) Counters(ctx context.Context) (*redisstate.Counters, error) {
+	rt, err := p.hold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return rt.counters, nil
+}
+
 // Locks is the plugin's lock manager for the host's own use. See Store.
 func (p *Plugin) Locks(ctx context.Context) (*locking.Manager, error) {
 	rt, err := p.hold(ctx)

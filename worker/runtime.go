@@ -21,6 +21,8 @@ type runtime struct {
 	temporalNamespace string // that the keys are named after; "" if the host named them
 	conn              *redisstate.Conn
 	store             *redisstate.Store
+	sessions          *redisstate.Sessions
+	counters          *redisstate.Counters
 	locks             *locking.Manager
 	publisher         *notifier.BackgroundPublisher
 	busy              inflight      // activities that use the runtime, of all workers
@@ -52,6 +54,12 @@ func open(ctx context.Context, o Options, temporalNamespace string) (_ *runtime,
 	if rt.store, err = redisstate.NewStore(redis, o.Redis); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
+	if rt.sessions, err = redisstate.NewSessions(redis, o.Redis); err != nil {
+		return nil, fmt.Errorf("worker: %w", err)
+	}
+	if rt.counters, err = redisstate.NewCounters(redis, o.Redis); err != nil {
+		return nil, fmt.Errorf("worker: %w", err)
+	}
 	if rt.locks, err = locking.New(redis, o.locks(namespace)); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
@@ -63,7 +71,9 @@ func open(ctx context.Context, o Options, temporalNamespace string) (_ *runtime,
 }
 
 func (rt *runtime) resources() interceptors.Resources {
-	return interceptors.Resources{Store: rt.store, Locks: rt.locks, Publisher: rt.publisher, TemporalNamespace: rt.temporalNamespace}
+	return interceptors.Resources{
+		Store: rt.store, Sessions: rt.sessions, Locks: rt.locks, Publisher: rt.publisher, TemporalNamespace: rt.temporalNamespace,
+	}
 }
 
 func (rt *runtime) subscriber() (*notifier.Hub, error) {
@@ -150,6 +160,12 @@ func (rt *runtime) close(ctx context.Context) error {
 	}
 	if rt.store != nil {
 		errs = append(errs, rt.store.Close())
+	}
+	if rt.sessions != nil {
+		errs = append(errs, rt.sessions.Close())
+	}
+	if rt.counters != nil {
+		errs = append(errs, rt.counters.Close())
 	}
 	if rt.conn != nil {
 		errs = append(errs, rt.conn.Close())

@@ -90,6 +90,16 @@ func (s Space) WorkflowIndex(workflowID string) string {
 	return s.prefix + "index:" + Escape(workflowID)
 }
 
+// Session is the key of the values of one execution.
+func (s Space) Session(executionID string) string { return s.prefix + "session:" + Escape(executionID) }
+
+// Counters is the key of all counters. '@' is in no escaped id, so that a longer
+// namespace cannot make the same name.
+func (s Space) Counters() string { return s.prefix + "@counters" }
+
+// Gauges is the key of all gauges.
+func (s Space) Gauges() string { return s.prefix + "@gauges" }
+
 // WorkflowAsideIndex is the key of the set of overwritten contents of configs
 // that were saved for a workflow.
 func (s Space) WorkflowAsideIndex(workflowID string) string {

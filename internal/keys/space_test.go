@@ -27,6 +27,9 @@ func TestSpace_names_are_those_that_are_documented(t *testing.T) {
 		s.ConfigAt("a", "sha256:0"):        "temporal-redis:config:a@sha256:0",
 		s.Metadata("m"):                    "temporal-redis:metadata:m",
 		s.WorkflowIndex("w"):               "temporal-redis:index:w",
+		s.Session("w/r"):                   "temporal-redis:session:w%2Fr",
+		s.Counters():                       "temporal-redis:@counters",
+		s.Gauges():                         "temporal-redis:@gauges",
 		s.WorkflowAsideIndex("w@"):         "temporal-redis:index:w%40@aside",
 		s.Invalidation():                   "temporal-redis:invalidate",
 		s.Lock("r{}"):                      "temporal-redis:lock:{r%7B%7D}",
@@ -75,7 +78,7 @@ func TestConfigID_takes_only_what_Config_made(t *testing.T) {
 			t.Fatalf("%q came back as %q, %v", id, got, ok)
 		}
 		for _, foreign := range []string{
-			s.ConfigAt(id, "sha256:0"), s.Metadata(id), s.WorkflowIndex(id), s.Lock(id), "other:config:" + Escape(id), "ns:config:", "x" + s.Config(id),
+			s.ConfigAt(id, "sha256:0"), s.Metadata(id), s.WorkflowIndex(id), s.Session(id), s.Counters(), s.Lock(id), "other:config:" + Escape(id), "ns:config:", "x" + s.Config(id),
 		} {
 			if got, ok := s.ConfigID(foreign); ok {
 				t.Fatalf("%q was taken for the config %q", foreign, got)
@@ -90,6 +93,9 @@ var namers = map[string]func(Space, string) string{
 	"aside":     func(s Space, id string) string { return s.ConfigAt(id, "sha256:00") },
 	"metadata":  Space.Metadata,
 	"index":     Space.WorkflowIndex,
+	"session":   Space.Session,
+	"counters":  func(s Space, _ string) string { return s.Counters() },
+	"gauges":    func(s Space, _ string) string { return s.Gauges() },
 	"lock":      Space.Lock,
 	"fence":     Space.Fence,
 	"grant":     Space.LockGrant,
@@ -106,15 +112,15 @@ var namers = map[string]func(Space, string) string{
 func TestSpace_different_things_never_share_a_name(t *testing.T) {
 	t.Parallel()
 	ids := rapid.StringOfN(rapid.RuneFrom([]rune("ab:@{}%3A*")), 1, 6, -1)
-	namespaces := rapid.SampledFrom([]string{"n", "n:config", "n:index", "n:lock", "n:config:a", "m", "n:events", "n:probe"})
+	namespaces := rapid.SampledFrom([]string{"n", "n:config", "n:index", "n:lock", "n:config:a", "m", "n:events", "n:probe", "n:session"})
 	rapid.Check(t, func(t *rapid.T) {
 		type thing struct{ namespace, kind, id string }
 		named := make(map[string]thing)
 		for range 40 {
 			x := thing{namespaces.Draw(t, "namespace"), rapid.SampledFrom([]string{
-				"config", "aside", "metadata", "index", "lock", "fence", "grant", "queue", "probe", "seq", "log", "snapshot", "details", "epoch", "broadcast",
+				"config", "aside", "metadata", "index", "session", "counters", "gauges", "lock", "fence", "grant", "queue", "probe", "seq", "log", "snapshot", "details", "epoch", "broadcast",
 			}).Draw(t, "kind"), ids.Draw(t, "id")}
-			if x.kind == "broadcast" {
+			if x.kind == "broadcast" || x.kind == "counters" || x.kind == "gauges" {
 				x.id = ""
 			}
 			s, err := NewSpace(x.namespace, "")

@@ -103,7 +103,7 @@ var configStoreCases = []configStoreCase{
 	{"extends everything of a workflow", extendsWorkflow},
 	{"does not shorten an extended life by saving again", keepsExtended},
 	{"deletes everything of a workflow", deletesAllOfWorkflow},
-	{"counts", counts},
+	{"counts", countsConfigs},
 	{"extends the life of what is read", readExtends},
 	{"extends the life of what is read from memory", nearReadExtends},
 	{"extends the life of metadata that is read", readExtendsMetadata},

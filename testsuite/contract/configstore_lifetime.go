@@ -206,7 +206,7 @@ func deletesAllOfWorkflow(tb testing.TB, b ConfigStoreBackend) {
 	same(tb, "of the workflow", lists(tb, other, redisstate.Scope{Workflow: "wf"}), []string{"c00"})
 }
 
-func counts(tb testing.TB, b ConfigStoreBackend) {
+func countsConfigs(tb testing.TB, b ConfigStoreBackend) {
 	s := b.Open(tb, redisstate.Options{})
 	counted(tb, s, redisstate.Scope{}, 0)
 	for i := range 12 {
