@@ -35,7 +35,7 @@ func audit(ctx context.Context, s settings, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	h, err := start(ctx, s, id)
+	h, err := start(ctx, s, id, w)
 	if err != nil {
 		return err
 	}
@@ -50,10 +50,11 @@ func audit(ctx context.Context, s settings, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	sum := summary{result: result, view: view, registry: h.registry}
-	if d, err := h.client.DescribeWorkflowExecution(ctx, id, ""); err == nil {
-		sum.history = d.GetWorkflowExecutionInfo().GetHistorySizeBytes()
+	sum, err := h.summarize(ctx, id)
+	if err != nil {
+		return err
 	}
+	sum.result, sum.view = result, view
 	h.stop() // the metrics are complete
 	return errors.Join(sum.print(stdout), verify(stdout, w, id))
 }

@@ -120,7 +120,7 @@ func TestDemoReportsWhatTheTreeHolds(t *testing.T) {
 			if got.code != exitOK || got.stderr != "" || !strings.Contains(got.stdout, "check       right, counted again by other code:\n            13 packages, 14 files, 98 lines, 81 functions, 1 tests\n") {
 				t.Fatal(got)
 			}
-			for _, want := range []string{"tasks       35 run, 35 seen in events", "configs     36 in Redis", "lock waits", "cache hits", "latency     publish to screen p50"} {
+			for _, want := range []string{"tasks       35 run, 35 seen in events", "configs     36 in Redis, 0 made again", "session     29 outputs", "counters    29 tools run", "lock waits", "cache hits", "latency     publish to screen p50"} {
 				if !strings.Contains(got.stdout, want) {
 					t.Errorf("the summary lacks %q: %s", want, got.stdout)
 				}
@@ -142,6 +142,40 @@ func TestDemoReportsWhatTheTreeHolds(t *testing.T) {
 			after := readReport(t, second)
 			if after.Totals.Functions != 77 || after.Totals.Lines != 94 || slices.Equal(before.Packages, after.Packages) {
 				t.Errorf("the tree changed and the report did not: %+v", after.Totals)
+			}
+		})
+	}
+}
+
+// TestDemoSurvivesAFlushedRedis empties Redis while the packages are inspected:
+// with no cache in the process, every config that is still needed has to be
+// made again, those of children from what Temporal's history tells.
+func TestDemoSurvivesAFlushedRedis(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	client := redis.Client(t)
+	flush := func() {
+		if err := client.FlushAll(t.Context()).Err(); err != nil {
+			t.Error(err)
+		}
+	}
+	for name, at := range map[string]string{
+		"while a collection runs":  "RUNNING   inspect.3",
+		"while the lock is held":   "RUNNING   record.4",
+		"before anything was read": "RUNNING   (plan)",
+	} {
+		t.Run(name, func(t *testing.T) { // one after the other: they share what is flushed
+			stdout := &watcher{text: at, seen: flush}
+			err := audit(t.Context(), settings{
+				redis: redis.URL(), temporal: temporalServer(t), namespace: "default",
+				tree: sourceTree(t, 20), out: t.TempDir(), nearCache: -1,
+			}, stdout)
+			out := stdout.buf.String()
+			if err != nil || !strings.Contains(out, "check       right") || !strings.Contains(out, "SUCCESS   workflow") {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			if stdout.seen != nil || strings.Contains(out, "in Redis, 0 made again") {
+				t.Errorf("nothing had to be made again:\n%s", out)
 			}
 		})
 	}

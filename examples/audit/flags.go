@@ -22,6 +22,7 @@ type settings struct {
 	namespace string
 	tree      string // "" for what the file says
 	out       string // likewise
+	nearCache int64  // bytes, for tests; 0 for the default
 }
 
 var errHelp = errors.New("help")

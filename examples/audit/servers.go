@@ -14,6 +14,7 @@ import (
 	sdkworker "go.temporal.io/sdk/worker"
 
 	"github.com/compozy/temporal-redis/examples/audit/flow"
+	"github.com/compozy/temporal-redis/examples/audit/spec"
 	"github.com/compozy/temporal-redis/internal/devserver"
 	"github.com/compozy/temporal-redis/redisstate"
 	"github.com/compozy/temporal-redis/worker"
@@ -34,15 +35,17 @@ type host struct {
 	queue    string
 	registry *prometheus.Registry
 	gone     <-chan struct{} // closed when our own dev server ended; nil if it is not ours
+	source   flow.Source
 	stops    []func()
 }
 
 // start brings up Redis, Temporal and a worker. On an error everything is
 // stopped again.
-func start(ctx context.Context, s settings, id string) (_ *host, err error) {
+func start(ctx context.Context, s settings, id string, w *spec.Workflow) (_ *host, err error) {
 	// The terminal belongs to the table; what fails comes as an error.
 	quiet := slog.New(slog.DiscardHandler)
-	h := &host{registry: prometheus.NewRegistry(), queue: id} // no stale worker of another run can take our tasks
+	h := &host{registry: prometheus.NewRegistry(), source: flow.Source{WorkflowID: id, Workflow: w}}
+	h.queue = id // no stale worker of another run can take our tasks
 	defer func() {
 		if err != nil {
 			h.stop()
@@ -54,12 +57,17 @@ func start(ctx context.Context, s settings, id string) (_ *host, err error) {
 	if err := h.dialTemporal(ctx, s, quiet); err != nil {
 		return nil, err
 	}
-	w := sdkworker.New(h.client, h.queue, sdkworker.Options{})
-	flow.Register(w)
-	if err := w.Start(); err != nil {
+	counters, err := h.plugin.Counters(ctx)
+	if err != nil {
+		return nil, err
+	}
+	h.registry.MustRegister(counters.Collector())
+	worker := sdkworker.New(h.client, h.queue, sdkworker.Options{})
+	flow.Register(worker, counters)
+	if err := worker.Start(); err != nil {
 		return nil, fmt.Errorf("start the worker: %w", err)
 	}
-	h.stops = append(h.stops, w.Stop)
+	h.stops = append(h.stops, worker.Stop)
 	return h, nil
 }
 
@@ -67,7 +75,7 @@ func start(ctx context.Context, s settings, id string) (_ *host, err error) {
 // would wait for a Redis that is away; a demo had better say so.
 func (h *host) openRedis(ctx context.Context, s settings, logs *slog.Logger) (err error) {
 	h.plugin, err = worker.NewPlugin(worker.Options{
-		Redis:             redisstate.Options{URL: s.redis},
+		Redis:             redisstate.Options{URL: s.redis, Source: &h.source, NearCacheBytes: s.nearCache},
 		Environment:       func(string) (string, bool) { return "", false },
 		TemporalNamespace: s.namespace,
 		Logger:            logs,
@@ -111,7 +119,7 @@ func (h *host) dialTemporal(ctx context.Context, s settings, logs *slog.Logger) 
 	if err != nil {
 		return fmt.Errorf("--temporal: no Temporal server at %.200q: %w; start one there, or leave the flag out", h.addr, err)
 	}
-	h.client = c
+	h.client, h.source.Client = c, c
 	h.stops = append(h.stops, c.Close)
 	return nil
 }

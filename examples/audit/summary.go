@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/compozy/temporal-redis/examples/audit/screen"
 	"github.com/compozy/temporal-redis/examples/audit/spec"
 	"github.com/compozy/temporal-redis/examples/audit/tools"
+	"github.com/compozy/temporal-redis/redisstate"
 )
 
 // summary is what a run amounts to.
@@ -27,21 +29,56 @@ type summary struct {
 	view     *screen.Screen
 	registry *prometheus.Registry
 	history  int64 // bytes
+	session  int   // values
+	toolRuns int64
+}
+
+// summarize asks the servers what they kept of a run.
+func (h *host) summarize(ctx context.Context, id string) (summary, error) {
+	sum := summary{registry: h.registry}
+	run, err := h.client.DescribeWorkflowExecution(ctx, id, "")
+	if err != nil {
+		return sum, fmt.Errorf("describe the workflow: %w", err)
+	}
+	info := run.GetWorkflowExecutionInfo()
+	sum.history = info.GetHistorySizeBytes()
+	sessions, err := h.plugin.Sessions(ctx)
+	if err != nil {
+		return sum, err
+	}
+	session, err := sessions.Open(redisstate.ExecutionID(id, info.GetExecution().GetRunId()))
+	if err != nil {
+		return sum, err
+	}
+	values, err := session.All(ctx)
+	if err != nil {
+		return sum, err
+	}
+	counters, err := h.plugin.Counters(ctx)
+	if err != nil {
+		return sum, err
+	}
+	counted, err := counters.Snapshot(ctx)
+	sum.session, sum.toolRuns = len(values), counted.Counters[flow.ToolRuns]
+	return sum, err
 }
 
 func (s summary) print(out io.Writer) error {
 	r, late := s.result, slices.Sorted(slices.Values(s.view.Latencies()))
 	_, err := fmt.Fprintf(out, `
 tasks       %d run, %d seen in events
-configs     %d in Redis
+configs     %d in Redis, %.0f made again by the source
 history     %.1f kB kept out of it: %.1f kB of configs, %.1f kB of refs instead
             %.1f kB is what Temporal stored
+session     %d outputs, for attempts that are repeated
+counters    %d tools run, by all runs on this Redis
 cache hits  %.0f near, %.0f redis
 lock waits  %.0f of %.0f acquisitions
 events      %d received
 latency     publish to screen p50 %s, p99 %s
 `,
-		r.Tasks, s.view.Tasks(), r.Configs, kB(r.ConfigBytes-r.RefBytes), kB(r.ConfigBytes), kB(r.RefBytes), kB(int(s.history)),
+		r.Tasks, s.view.Tasks(), r.Configs, s.metric("redis_source_loads_total", "loaded"),
+		kB(r.ConfigBytes-r.RefBytes), kB(r.ConfigBytes), kB(r.RefBytes), kB(int(s.history)), s.session, s.toolRuns,
 		s.metric("redis_cache_hits", "near"), s.metric("redis_cache_hits", "redis"),
 		s.metric("redis_lock_contention_total", ""), s.metric("redis_lock_acquire_total", ""),
 		s.view.Events(), quantile(late, .50), quantile(late, .99))

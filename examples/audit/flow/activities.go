@@ -29,20 +29,24 @@ const (
 // maxOutput bounds what one activity adds to history, in bytes.
 const maxOutput = 128 << 10
 
-// Register puts the workflow and its activities on a worker.
-func Register(w worker.Registry) {
+// Register puts the workflow and its activities on a worker. Counters count
+// what the tools did.
+func Register(w worker.Registry, counters *redisstate.Counters) {
 	w.RegisterWorkflowWithOptions(Workflow, workflow.RegisterOptions{Name: WorkflowName})
 	w.RegisterActivityWithOptions(readPlan, activity.RegisterOptions{Name: planActivity})
-	w.RegisterActivityWithOptions(runTask, activity.RegisterOptions{Name: taskActivity})
+	w.RegisterActivityWithOptions(runner{counters}.runTask, activity.RegisterOptions{Name: taskActivity})
 }
+
+// runner is what the task activity needs.
+type runner struct{ counters *redisstate.Counters }
 
 // readPlan hands the plan to the workflow.
 func readPlan(ctx context.Context, _ Args) (*Plan, error) { return activities.Config[Plan](ctx) }
 
-// Args is what an activity gets besides its config: the outcomes of the tasks
-// that its templates name.
+// Args is what an activity gets besides its config.
 type Args struct {
-	Tasks map[string]Outcome `json:"tasks,omitempty"`
+	Task  string             `json:"task"`            // that it runs, for those who read the history
+	Tasks map[string]Outcome `json:"tasks,omitempty"` // outcomes that its templates name
 }
 
 // Done is what an activity gives.
@@ -53,7 +57,7 @@ type Done struct {
 }
 
 // runTask does what the activity's config says.
-func runTask(ctx context.Context, args Args) (done Done, err error) {
+func (r runner) runTask(ctx context.Context, args Args) (done Done, err error) {
 	config, err := activities.Config[spec.Task](ctx)
 	if err != nil {
 		return done, err
@@ -78,7 +82,7 @@ func runTask(ctx context.Context, args Args) (done Done, err error) {
 	case spec.Aggregate:
 		output, err = aggregate(task, values)
 	default:
-		output, err = runTool(ctx, task)
+		output, err = r.runTool(ctx, task)
 	}
 	if err == nil {
 		done.Output, err = json.Marshal(output)
@@ -101,8 +105,22 @@ func (a Args) values() (values map[string]any, err error) {
 	return values, dec.Decode(&values)
 }
 
-func runTool(ctx context.Context, task spec.Task) (any, error) {
-	call := tools.Call{WorkflowID: activity.GetInfo(ctx).WorkflowExecution.ID, With: task.With}
+// runTool runs the tool of a basic task. Its output is put down in the run's
+// session: an attempt whose predecessor did the work, and could not say so any
+// more, does not do it again.
+func (r runner) runTool(ctx context.Context, task spec.Task) (any, error) {
+	session, err := activities.Session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	info := activity.GetInfo(ctx)
+	if info.Attempt > 1 {
+		out, err := redisstate.SessionGet[json.RawMessage](ctx, session, task.ID)
+		if err == nil || !errors.Is(err, redisstate.ErrNotFound) {
+			return out, err
+		}
+	}
+	call := tools.Call{WorkflowID: info.WorkflowExecution.ID, With: task.With}
 	if lease, ok := locking.FromContext(ctx); ok {
 		call.Fence = lease.Fence()
 	}
@@ -110,8 +128,15 @@ func runTool(ctx context.Context, task spec.Task) (any, error) {
 	if errors.Is(err, tools.ErrInput) {
 		return nil, unusable(err)
 	}
-	return out, err
+	if err != nil {
+		return nil, err
+	}
+	_, _ = r.counters.Incr(ctx, ToolRuns, 1) // a count that is lost is worth no second run
+	return out, session.Set(ctx, task.ID, out)
 }
+
+// ToolRuns is the counter of tools that were run, by all runs together.
+const ToolRuns = "audit_tool_runs"
 
 // route picks the next task by a value.
 func route(task spec.Task, values map[string]any) (next, value string, err error) {
@@ -136,9 +161,10 @@ func expand(ctx context.Context, task spec.Task, values map[string]any) ([]Step,
 	if err != nil {
 		return nil, unusable(err)
 	}
-	steps, err := save(activity.GetInfo(ctx).WorkflowExecution.ID, children, func(entries ...redisstate.Entry) ([]redisstate.Ref, error) {
-		return activities.SaveConfigs(ctx, entries...)
-	})
+	entries, steps, err := plan(activity.GetInfo(ctx).WorkflowExecution.ID, children)
+	if err == nil && len(entries) > 0 {
+		_, err = activities.SaveConfigs(ctx, entries...)
+	}
 	if errors.Is(err, redisstate.ErrTooLarge) {
 		return nil, unusable(err)
 	}

@@ -51,21 +51,14 @@ const planName = "(plan)"
 // returns what to start it with. If that fails, nothing stays behind as far as
 // the store can still be reached.
 func Save(ctx context.Context, store redisstate.ConfigStore, workflowID string, w *spec.Workflow) (Input, error) {
-	steps, err := save(workflowID, w.Tasks, func(entries ...redisstate.Entry) ([]redisstate.Ref, error) {
-		return store.Set(ctx, entries...)
-	})
-	if err != nil {
-		return Input{}, errors.Join(err, Discard(ctx, store, workflowID, w))
-	}
-	plan, err := entry(workflowID, planName, Plan{Steps: steps})
+	entries, in, err := configs(workflowID, w)
 	if err != nil {
 		return Input{}, err
 	}
-	refs, err := store.Set(ctx, plan)
-	if err != nil {
+	if _, err := store.Set(ctx, entries...); err != nil {
 		return Input{}, errors.Join(err, Discard(ctx, store, workflowID, w))
 	}
-	return Input{Plan: refs[0], Bytes: size(plan)}, nil
+	return in, nil
 }
 
 // Discard takes back what Save saved, for a workflow that was not started.
@@ -78,42 +71,47 @@ func Discard(ctx context.Context, store redisstate.ConfigStore, workflowID strin
 	return err
 }
 
-// save hands the configs of tasks to set and makes their steps.
-func save(workflowID string, tasks []spec.Task, set func(...redisstate.Entry) ([]redisstate.Ref, error)) ([]Step, error) {
-	entries := make([]redisstate.Entry, len(tasks))
-	for i := range tasks {
-		var err error
-		if entries[i], err = entry(workflowID, tasks[i].ID, tasks[i]); err != nil {
-			return nil, err
-		}
-	}
-	if len(entries) == 0 {
-		return []Step{}, nil
-	}
-	refs, err := set(entries...)
+// configs makes all that a workflow starts with: the configs of its tasks and
+// the plan.
+func configs(workflowID string, w *spec.Workflow) (entries []redisstate.Entry, in Input, err error) {
+	entries, steps, err := plan(workflowID, w.Tasks)
 	if err != nil {
-		return nil, err
+		return nil, in, err
 	}
-	steps := make([]Step, len(tasks))
-	for i, t := range tasks {
-		steps[i] = Step{
-			ID: t.ID, Type: t.Type, Ref: refs[i], Bytes: size(entries[i]), Next: t.OnSuccess.Next, OnError: t.OnError.Next,
-			Critical: t.Critical, MaxWorkers: t.MaxWorkers, Needs: t.Needs(), Timeout: t.Timeout, Retry: t.Retry,
+	entry, ref, err := config(workflowID, planName, Plan{Steps: steps})
+	return append(entries, entry), Input{Plan: ref, Bytes: size(entry)}, err
+}
+
+// plan makes the configs of tasks and their steps.
+func plan(workflowID string, tasks []spec.Task) (entries []redisstate.Entry, steps []Step, err error) {
+	for _, t := range tasks {
+		entry, ref, err := config(workflowID, t.ID, t)
+		if err != nil {
+			return nil, nil, err
 		}
+		entries = append(entries, entry)
+		steps = append(steps, Step{
+			ID: t.ID, Type: t.Type, Ref: ref, Bytes: size(entry), Next: t.OnSuccess.Next, OnError: t.OnError.Next,
+			Critical: t.Critical, MaxWorkers: t.MaxWorkers, Needs: t.Needs(), Timeout: t.Timeout, Retry: t.Retry,
+		})
 	}
-	return steps, nil
+	return entries, steps, nil
 }
 
 // configID names a task's config: the run comes first, so that two runs of one
 // workflow file never share.
 func configID(workflowID, taskID string) string { return workflowID + "/" + taskID }
 
-func entry(workflowID, taskID string, config any) (redisstate.Entry, error) {
-	data, err := json.Marshal(config)
+// config makes a config and the ref that it will be saved under.
+func config(workflowID, taskID string, v any) (redisstate.Entry, redisstate.Ref, error) {
+	e := redisstate.Entry{ID: configID(workflowID, taskID), Workflow: workflowID}
+	data, err := json.Marshal(v)
 	if err != nil {
-		return redisstate.Entry{}, fmt.Errorf("config of task %q: %w", taskID, err)
+		return e, redisstate.Ref{}, fmt.Errorf("config of task %q: %w", taskID, err)
 	}
-	return redisstate.Entry{ID: configID(workflowID, taskID), Workflow: workflowID, Value: json.RawMessage(data)}, nil
+	e.Value = json.RawMessage(data)
+	c, err := redisstate.NewConfig(e.ID, e.Workflow, e.Value)
+	return e, c.Ref, err
 }
 
 func size(e redisstate.Entry) int {

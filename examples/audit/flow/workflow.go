@@ -2,6 +2,7 @@ package flow
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -18,8 +19,8 @@ const WorkflowName = "audit.Workflow"
 
 // Outcome is how a task ended, as templates see it under .tasks.<id>.
 type Outcome struct {
-	Output any    `json:"output,omitempty"` // a json.RawMessage, or gathered ones
-	Error  string `json:"error,omitempty"`
+	Output json.RawMessage `json:"output,omitempty"`
+	Error  string          `json:"error,omitempty"`
 }
 
 // Result is what the workflow returns: how much it did.
@@ -70,8 +71,8 @@ func (r *walk) step(ctx workflow.Context, s Step) (next string, err error) {
 	return s.OnError, nil
 }
 
-func (r *walk) run(ctx workflow.Context, s Step) (output any, next string, err error) {
-	args := Args{Tasks: map[string]Outcome{}}
+func (r *walk) run(ctx workflow.Context, s Step) (output json.RawMessage, next string, err error) {
+	args := Args{Task: s.ID, Tasks: map[string]Outcome{}}
 	for _, id := range s.Needs {
 		args.Tasks[id] = r.outcomes[id]
 	}
@@ -84,7 +85,11 @@ func (r *walk) run(ctx workflow.Context, s Step) (output any, next string, err e
 	}
 	r.result.Configs += len(done.Children)
 	outputs, err := r.fanOut(ctx, s.MaxWorkers, done.Children)
-	return gather(s.Type, done.Children, outputs), s.Next, err
+	if err != nil {
+		return nil, "", err
+	}
+	output, err = gather(s.Type, done.Children, outputs)
+	return output, s.Next, err
 }
 
 // fanOut runs children, at most limit at a time, and returns their outputs in
@@ -105,7 +110,7 @@ func (r *walk) fanOut(ctx workflow.Context, limit int, kids []Step) ([]Done, err
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			defer running.Done()
 			defer slots.Release(1)
-			if err := r.activity(ctx, kid, taskActivity, Args{}).Get(ctx, &outputs[i]); err != nil && first == nil {
+			if err := r.activity(ctx, kid, taskActivity, Args{Task: kid.ID}).Get(ctx, &outputs[i]); err != nil && first == nil {
 				first = failed(kid, err)
 			}
 		})
@@ -116,15 +121,15 @@ func (r *walk) fanOut(ctx workflow.Context, limit int, kids []Step) ([]Done, err
 
 // gather makes one output of the children's: a list for a collection, a mapping
 // by child id for a parallel task.
-func gather(t spec.Type, kids []Step, outputs []Done) any {
+func gather(t spec.Type, kids []Step, outputs []Done) (json.RawMessage, error) {
 	list, byID := make([]any, len(kids)), make(map[string]any, len(kids))
 	for i, kid := range kids {
 		list[i], byID[kid.ID] = outputs[i].Output, outputs[i].Output
 	}
 	if t == spec.Parallel {
-		return byID
+		return json.Marshal(byID)
 	}
-	return map[string]any{"items": list, "count": len(list)}
+	return json.Marshal(map[string]any{"items": list, "count": len(list)})
 }
 
 // activity schedules one activity for a task. Only a ref and outputs go along.
