@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -85,11 +86,7 @@ func (r *walk) run(ctx workflow.Context, s Step) (output json.RawMessage, next s
 	}
 	r.result.Configs += len(done.Children)
 	outputs, err := r.fanOut(ctx, s.MaxWorkers, done.Children)
-	if err != nil {
-		return nil, "", err
-	}
-	output, err = gather(s.Type, done.Children, outputs)
-	return output, s.Next, err
+	return gather(s.Type, done.Children, outputs), s.Next, err
 }
 
 // fanOut runs children, at most limit at a time, and returns their outputs in
@@ -120,16 +117,21 @@ func (r *walk) fanOut(ctx workflow.Context, limit int, kids []Step) ([]Done, err
 }
 
 // gather makes one output of the children's: a list for a collection, a mapping
-// by child id for a parallel task.
-func gather(t spec.Type, kids []Step, outputs []Done) (json.RawMessage, error) {
-	list, byID := make([]any, len(kids)), make(map[string]any, len(kids))
+// by child id for a parallel task. It joins JSON that is JSON already; ids need
+// no escaping, and encoding/json is not for workflow code.
+func gather(t spec.Type, kids []Step, outputs []Done) json.RawMessage {
+	parts := make([]string, len(kids))
 	for i, kid := range kids {
-		list[i], byID[kid.ID] = outputs[i].Output, outputs[i].Output
+		parts[i] = string(outputs[i].Output)
+		if t == spec.Parallel {
+			parts[i] = fmt.Sprintf("%q:%s", kid.ID, parts[i])
+		}
 	}
+	all := strings.Join(parts, ",")
 	if t == spec.Parallel {
-		return json.Marshal(byID)
+		return json.RawMessage("{" + all + "}")
 	}
-	return json.Marshal(map[string]any{"items": list, "count": len(list)})
+	return json.RawMessage(fmt.Sprintf(`{"items":[%s],"count":%d}`, all, len(kids)))
 }
 
 // activity schedules one activity for a task. Only a ref and outputs go along.
