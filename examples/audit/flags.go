@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -19,9 +20,9 @@ type settings struct {
 	redis     string
 	temporal  string // "" for a dev server of our own
 	namespace string
-	taskQueue string // "" for one per run
 	tree      string // "" for what the file says
 	out       string // likewise
+	nearCache int64  // bytes, for tests; 0 for the default
 }
 
 var errHelp = errors.New("help")
@@ -33,12 +34,11 @@ an embedded Redis and a Temporal dev server of its own. The shell's REDIS_* and
 TEMPORAL_* variables are not read.
 
 flags:
-  --redis URL        Redis to use, for example redis://localhost:6379 (default embedded://)
-  --temporal ADDR    Temporal server to use, host:port (default: an own dev server)
-  --namespace NAME   Temporal namespace (default "default")
-  --task-queue NAME  Temporal task queue (default: one per run)
-  --tree DIR         source tree, with.tree of the workflow (default: what the file says, else .)
-  --out DIR          where reports go, with.out of the workflow (default .build/reports/<run>)
+  --redis URL       Redis to use, for example redis://localhost:6379 (default embedded://)
+  --temporal ADDR   Temporal server to use, host:port (default: an own dev server)
+  --namespace NAME  Temporal namespace (default "default")
+  --tree DIR        source tree, with.tree of the workflow (default: what the file says, else .)
+  --out DIR         where reports go, with.out of the workflow (default .build/reports/<run>)
 `
 
 // parseFlags reads the command line. Flags may stand before and after the file.
@@ -49,7 +49,6 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	flags.StringVar(&s.redis, "redis", "embedded://", "")
 	flags.StringVar(&s.temporal, "temporal", "", "")
 	flags.StringVar(&s.namespace, "namespace", "default", "")
-	flags.StringVar(&s.taskQueue, "task-queue", "", "")
 	flags.StringVar(&s.tree, "tree", "", "")
 	flags.StringVar(&s.out, "out", "", "")
 	for len(args) > 0 {
@@ -76,17 +75,14 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 
 // validate checks what can be checked without a connection.
 func (s settings) validate() error {
-	refuse := func(flag, what string) error { return fmt.Errorf("%w: %s: %s", errInput, flag, what) }
 	if s.redis == "" {
 		return refuse("--redis", "is empty; write a URL such as redis://localhost:6379, or leave the flag out")
 	}
 	if err := (redisstate.Options{URL: s.redis}).Validate(); err != nil {
 		return refuse("--redis", err.Error())
 	}
-	if s.temporal != "" {
-		if _, port, err := net.SplitHostPort(s.temporal); err != nil || port == "" {
-			return refuse("--temporal", "is not an address; write host:port, for example localhost:7233")
-		}
+	if _, port, err := net.SplitHostPort(s.temporal); s.temporal != "" && (err != nil || port == "") {
+		return refuse("--temporal", "is not an address; write host:port, for example localhost:7233")
 	}
 	if strings.TrimSpace(s.namespace) == "" {
 		return refuse("--namespace", "is empty; name a Temporal namespace, or leave the flag out")
@@ -97,52 +93,30 @@ func (s settings) validate() error {
 // settle turns the workflow's inputs tree and out into absolute paths: from the
 // flags, else from the file, else the defaults.
 func (s settings) settle(with map[string]any, run string) error {
-	tree, err := directory("--tree", "with.tree", s.tree, with["tree"], ".")
-	if err != nil {
-		return err
+	for _, d := range []struct{ name, flag, fallback, remedy string }{
+		{"tree", s.tree, ".", "name the root of a source tree"},
+		{"out", s.out, filepath.Join(".build", "reports", run), "name one, it is made if need be"},
+	} {
+		dir, isText := with[d.name].(string)
+		switch {
+		case d.flag != "":
+			dir = d.flag
+		case with[d.name] == nil:
+			dir = d.fallback
+		case !isText || dir == "":
+			return refuse("with."+d.name, "is not the name of a directory; write one, or give --"+d.name)
+		}
+		abs, err := filepath.Abs(dir)
+		if err != nil {
+			return refuse("--"+d.name, err.Error())
+		}
+		info, err := os.Stat(abs)
+		if made := d.name == "out" && errors.Is(err, fs.ErrNotExist); !made && (err != nil || !info.IsDir()) {
+			return refuse("--"+d.name, fmt.Sprintf("%.200q is not a directory; %s", abs, d.remedy))
+		}
+		with[d.name] = abs
 	}
-	out, err := directory("--out", "with.out", s.out, with["out"], filepath.Join(".build", "reports", run))
-	if err != nil {
-		return err
-	}
-	refuse := func(flag, path, what string) error {
-		return fmt.Errorf("%w: %s: %s %s", errInput, flag, shown(path), what)
-	}
-	if info, err := os.Stat(tree); err != nil || !info.IsDir() {
-		return refuse("--tree", tree, "is not a directory; name the root of a source tree")
-	}
-	if info, err := os.Stat(out); err == nil && !info.IsDir() {
-		return refuse("--out", out, "is not a directory; name one, it is made if need be")
-	}
-	if rel, err := filepath.Rel(out, tree); err == nil && filepath.IsLocal(rel) {
-		return refuse("--out", out, "holds the tree; name a directory inside or outside of it")
-	}
-	with["tree"], with["out"] = tree, out
 	return nil
 }
 
-// directory picks the flag, the file's value or the default, made absolute.
-func directory(flag, field, fromFlag string, fromFile any, fallback string) (string, error) {
-	dir := fallback
-	switch v, isText := fromFile.(string); {
-	case fromFlag != "":
-		dir = fromFlag
-	case isText && v != "":
-		dir = v
-	case fromFile != nil:
-		return "", fmt.Errorf("%w: %s: is not the name of a directory; write one, or give %s", errInput, field, flag)
-	}
-	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return "", fmt.Errorf("%w: %s: %w", errInput, flag, err)
-	}
-	return abs, nil
-}
-
-// shown is the start of a path, on one line.
-func shown(path string) string {
-	if len(path) > 200 {
-		path = path[:200] + "..."
-	}
-	return fmt.Sprintf("%q", path)
-}
+func refuse(field, what string) error { return fmt.Errorf("%w: %s: %s", errInput, field, what) }

@@ -52,7 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case errors.Is(err, errHelp):
 		return exitOK
 	case err == nil:
-		err = audit(ctx, s, stdout, stderr)
+		err = audit(ctx, s, stdout)
 	}
 	switch {
 	case err == nil:

@@ -14,7 +14,7 @@ import (
 	sdkworker "go.temporal.io/sdk/worker"
 
 	"github.com/compozy/temporal-redis/examples/audit/flow"
-	"github.com/compozy/temporal-redis/examples/audit/tools"
+	"github.com/compozy/temporal-redis/examples/audit/spec"
 	"github.com/compozy/temporal-redis/internal/devserver"
 	"github.com/compozy/temporal-redis/redisstate"
 	"github.com/compozy/temporal-redis/worker"
@@ -35,60 +35,63 @@ type host struct {
 	queue    string
 	registry *prometheus.Registry
 	gone     <-chan struct{} // closed when our own dev server ended; nil if it is not ours
+	source   flow.Source
 	stops    []func()
 }
 
 // start brings up Redis, Temporal and a worker. On an error everything is
 // stopped again.
-func start(ctx context.Context, s settings, id string, logs *slog.Logger) (_ *host, err error) {
-	h := &host{registry: prometheus.NewRegistry(), queue: s.taskQueue}
-	if h.queue == "" {
-		h.queue = id // no stale worker of another run can take our tasks
-	}
+func start(ctx context.Context, s settings, id string, w *spec.Workflow) (_ *host, err error) {
+	// The terminal belongs to the table; what fails comes as an error.
+	quiet := slog.New(slog.DiscardHandler)
+	h := &host{registry: prometheus.NewRegistry(), source: flow.Source{WorkflowID: id, Workflow: w}}
+	h.queue = id // no stale worker of another run can take our tasks
 	defer func() {
 		if err != nil {
 			h.stop()
 		}
 	}()
-	if err := h.openRedis(ctx, s, logs); err != nil {
+	if err := h.openRedis(ctx, s, quiet); err != nil {
 		return nil, err
 	}
-	if err := h.dialTemporal(ctx, s, logs); err != nil {
+	if err := h.dialTemporal(ctx, s, quiet); err != nil {
 		return nil, err
 	}
-	w := sdkworker.New(h.client, h.queue, sdkworker.Options{})
-	flow.Register(w, tools.BuiltIn())
-	if err := w.Start(); err != nil {
+	counters, err := h.plugin.Counters(ctx)
+	if err != nil {
+		return nil, err
+	}
+	h.registry.MustRegister(counters.Collector())
+	worker := sdkworker.New(h.client, h.queue, sdkworker.Options{})
+	flow.Register(worker, counters)
+	if err := worker.Start(); err != nil {
 		return nil, fmt.Errorf("start the worker: %w", err)
 	}
-	h.stops = append(h.stops, w.Stop)
+	h.stops = append(h.stops, worker.Stop)
 	return h, nil
 }
 
 // openRedis makes the plugin and asks Redis whether it answers. The plugin
 // would wait for a Redis that is away; a demo had better say so.
-func (h *host) openRedis(ctx context.Context, s settings, logs *slog.Logger) error {
-	plugin, err := worker.NewPlugin(worker.Options{
-		Redis:             redisstate.Options{URL: s.redis},
+func (h *host) openRedis(ctx context.Context, s settings, logs *slog.Logger) (err error) {
+	h.plugin, err = worker.NewPlugin(worker.Options{
+		Redis:             redisstate.Options{URL: s.redis, Source: &h.source, NearCacheBytes: s.nearCache},
 		Environment:       func(string) (string, bool) { return "", false },
 		TemporalNamespace: s.namespace,
 		Logger:            logs,
 		Registerer:        h.registry,
 	})
 	if err != nil {
-		return fmt.Errorf("%w: --redis: %w", errInput, err)
+		return refuse("--redis", err.Error())
 	}
-	h.plugin = plugin
 	h.stops = append(h.stops, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
-		if err := plugin.Close(ctx); err != nil {
-			logs.Warn("close", "error", err)
-		}
+		_ = h.plugin.Close(ctx) // the process ends
 	})
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	switch err := plugin.Check(ctx); {
+	switch err := h.plugin.Check(ctx); {
 	case errors.Is(err, redisstate.ErrDenied):
 		return fmt.Errorf("--redis: %w", err)
 	case err != nil:
@@ -105,8 +108,7 @@ func (h *host) dialTemporal(ctx context.Context, s settings, logs *slog.Logger) 
 			return fmt.Errorf("start a Temporal dev server: %w; or name a server by --temporal", err)
 		}
 		h.stops = append(h.stops, server.Stop)
-		h.gone = server.Done()
-		h.addr = server.Addr()
+		h.addr, h.gone = server.Addr(), server.Done()
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -115,9 +117,9 @@ func (h *host) dialTemporal(ctx context.Context, s settings, logs *slog.Logger) 
 		Plugins: []client.Plugin{h.plugin},
 	})
 	if err != nil {
-		return fmt.Errorf("--temporal: no Temporal server at %s: %w; start one there, or leave the flag out", shown(h.addr), err)
+		return fmt.Errorf("--temporal: no Temporal server at %.200q: %w; start one there, or leave the flag out", h.addr, err)
 	}
-	h.client = c
+	h.client, h.source.Client = c, c
 	h.stops = append(h.stops, c.Close)
 	return nil
 }

@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,208 +22,203 @@ import (
 
 // Registered names of the activities.
 const (
-	loadPlan      = "audit.LoadPlan"
-	runTool       = "audit.RunTool"
-	routeTask     = "audit.Route"
-	expandTask    = "audit.Expand"
-	aggregateTask = "audit.Aggregate"
+	planActivity = "audit.Plan"
+	taskActivity = "audit.Task"
 )
 
 // maxOutput bounds what one activity adds to history, in bytes.
 const maxOutput = 128 << 10
 
-// Args is what an activity gets besides its config: the outcomes of the tasks
-// that its templates name.
-type Args struct {
-	Tasks map[string]Outcome `json:"tasks,omitempty"`
+// Register puts the workflow and its activities on a worker. Counters count
+// what the tools did.
+func Register(w worker.Registry, counters *redisstate.Counters) {
+	w.RegisterWorkflowWithOptions(Workflow, workflow.RegisterOptions{Name: WorkflowName})
+	w.RegisterActivityWithOptions(readPlan, activity.RegisterOptions{Name: planActivity})
+	w.RegisterActivityWithOptions(runner{counters}.runTask, activity.RegisterOptions{Name: taskActivity})
 }
 
-// values decodes the outcomes for templates.
-func (a Args) values() (map[string]any, error) {
+// runner is what the task activity needs.
+type runner struct{ counters *redisstate.Counters }
+
+// readPlan hands the plan to the workflow.
+func readPlan(ctx context.Context, _ Args) (*Plan, error) { return activities.Config[Plan](ctx) }
+
+// Args is what an activity gets besides its config.
+type Args struct {
+	Task  string             `json:"task"`            // that it runs, for those who read the history
+	Tasks map[string]Outcome `json:"tasks,omitempty"` // outcomes that its templates name
+}
+
+// Done is what an activity gives.
+type Done struct {
+	Output   json.RawMessage `json:"output,omitempty"`
+	Next     string          `json:"next,omitempty"`     // where a router leads
+	Children []Step          `json:"children,omitempty"` // what a parallel or collection task is to run
+}
+
+// runTask does what the activity's config says.
+func (r runner) runTask(ctx context.Context, args Args) (done Done, err error) {
+	config, err := activities.Config[spec.Task](ctx)
+	if err != nil {
+		return done, err
+	}
+	values, err := args.values()
+	if err != nil {
+		return done, err
+	}
+	task, err := config.Resolve(values)
+	if err != nil {
+		return done, unusable(err)
+	}
+	if err := say(ctx, task.Description); err != nil {
+		return done, err
+	}
+	var output any
+	switch task.Type {
+	case spec.Router:
+		done.Next, output, err = route(task, values)
+	case spec.Parallel, spec.Collection:
+		done.Children, err = expand(ctx, task, values)
+	case spec.Aggregate:
+		output, err = aggregate(task, values)
+	default:
+		output, err = r.runTool(ctx, task)
+	}
+	if err == nil {
+		done.Output, err = json.Marshal(output)
+	}
+	if err == nil && len(done.Output) > maxOutput {
+		err = unusable(fmt.Errorf("the output is %d bytes, over the limit of %d; write it to a file and return its name", len(done.Output), maxOutput))
+	}
+	return done, err
+}
+
+// values decodes the outcomes the way templates see them: numbers keep their
+// digits.
+func (a Args) values() (values map[string]any, err error) {
 	data, err := json.Marshal(a.Tasks)
 	if err != nil {
 		return nil, err
 	}
-	v, err := spec.DecodeValue(data)
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	return values, dec.Decode(&values)
+}
+
+// runTool runs the tool of a basic task. Its output is put down in the run's
+// session: an attempt whose predecessor did the work, and could not say so any
+// more, does not do it again.
+func (r runner) runTool(ctx context.Context, task spec.Task) (any, error) {
+	session, err := activities.Session(ctx)
 	if err != nil {
 		return nil, err
 	}
-	tasks, _ := v.(map[string]any)
-	return tasks, nil
-}
-
-// Output is what a tool returned.
-type Output struct {
-	JSON json.RawMessage `json:"output"`
-}
-
-// Route is where a router leads, and the value that decided.
-type Route struct {
-	Value json.RawMessage `json:"value"`
-	Next  string          `json:"next"`
-}
-
-// Register puts the workflow and its activities on a worker.
-func Register(w worker.Registry, box tools.Box) {
-	w.RegisterWorkflowWithOptions(Workflow, workflow.RegisterOptions{Name: WorkflowName})
-	a := runner{tools: box}
-	for name, fn := range map[string]any{
-		loadPlan: a.load, runTool: a.run, routeTask: a.route,
-		expandTask: a.expand, aggregateTask: a.aggregate,
-	} {
-		w.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
+	info := activity.GetInfo(ctx)
+	if info.Attempt > 1 {
+		out, err := redisstate.SessionGet[json.RawMessage](ctx, session, task.ID)
+		if err == nil || !errors.Is(err, redisstate.ErrNotFound) {
+			return out, err
+		}
 	}
-}
-
-// runner holds what activities need.
-type runner struct{ tools tools.Box }
-
-// load hands the plan to the workflow.
-func (runner) load(ctx context.Context) (*Plan, error) {
-	plan, err := activities.Config[Plan](ctx)
-	if err == nil && len(plan.Steps) == 0 {
-		err = unusable(errors.New("the plan has no steps"))
-	}
-	return plan, err
-}
-
-// run runs the tool of a basic task.
-func (a runner) run(ctx context.Context, args Args) (Output, error) {
-	task, _, err := begin(ctx, args)
-	if err != nil {
-		return Output{}, err
-	}
-	call := tools.Call{WorkflowID: activity.GetInfo(ctx).WorkflowExecution.ID, With: task.With}
+	call := tools.Call{WorkflowID: info.WorkflowExecution.ID, With: task.With}
 	if lease, ok := locking.FromContext(ctx); ok {
 		call.Fence = lease.Fence()
 	}
-	out, err := a.tools.Run(ctx, task.Tool.ID, call)
-	switch {
-	case errors.Is(err, tools.ErrInput):
-		return Output{}, unusable(err)
-	case err != nil:
-		return Output{}, err
+	out, err := tools.Run(ctx, task.Tool.ID, call)
+	if errors.Is(err, tools.ErrInput) {
+		return nil, unusable(err)
 	}
-	return output(out)
+	if err != nil {
+		return nil, err
+	}
+	_, _ = r.counters.Incr(ctx, ToolRuns, 1) // a count that is lost is worth no second run
+	return out, session.Set(ctx, task.ID, out)
 }
 
-// route picks the next task.
-func (runner) route(ctx context.Context, args Args) (Route, error) {
-	task, values, err := begin(ctx, args)
+// ToolRuns is the counter of tools that were run, by all runs together.
+const ToolRuns = "audit_tool_runs"
+
+// route picks the next task by a value.
+func route(task spec.Task, values map[string]any) (next, value string, err error) {
+	value, err = spec.RenderText(task.Condition, task.Scope(values))
 	if err != nil {
-		return Route{}, err
-	}
-	value, err := spec.RenderText(task.Condition, task.Scope(values))
-	if err != nil {
-		return Route{}, unusable(fmt.Errorf("condition: %w", err))
+		return "", "", unusable(fmt.Errorf("condition: %w", err))
 	}
 	next, ok := task.Routes[value]
 	if !ok {
 		next, ok = task.Routes["default"]
 	}
 	if !ok {
-		return Route{}, unusable(fmt.Errorf("no route for %.40q, and no default", value))
+		return "", "", unusable(fmt.Errorf("no route for %.40q, and no default", value))
 	}
-	data, err := json.Marshal(value)
-	if err != nil {
-		return Route{}, err
-	}
-	return Route{Value: data, Next: next}, say(ctx, fmt.Sprintf("%.40s -> %s", value, next))
+	return next, value, nil
 }
 
 // expand makes the configs of a task's children and saves them: they enter the
 // store here, and history gets their refs.
-func (runner) expand(ctx context.Context, args Args) ([]Step, error) {
-	task, values, err := begin(ctx, args)
-	if err != nil {
-		return nil, err
-	}
+func expand(ctx context.Context, task spec.Task, values map[string]any) ([]Step, error) {
 	children, err := task.Children(values)
 	if err != nil {
 		return nil, unusable(err)
 	}
-	entries, err := entriesOf(activity.GetInfo(ctx).WorkflowExecution.ID, pointers(children))
-	if err != nil {
+	entries, steps, err := plan(activity.GetInfo(ctx).WorkflowExecution.ID, children)
+	if err == nil && len(entries) > 0 {
+		_, err = activities.SaveConfigs(ctx, entries...)
+	}
+	if errors.Is(err, redisstate.ErrTooLarge) {
 		return nil, unusable(err)
 	}
-	steps := make([]Step, len(children))
-	if len(children) > 0 {
-		refs, err := activities.SaveConfigs(ctx, entries...)
-		if err != nil {
-			return nil, saveError(err)
-		}
-		for i := range children {
-			steps[i] = stepOf(&children[i], refs[i], size(entries[i]))
-			steps[i].Needs = nil
-		}
-	}
-	return steps, say(ctx, fmt.Sprintf("%d children", len(children)))
+	return steps, err
 }
 
 // aggregate collects the outputs of tasks and adds up what is in their lists.
-func (runner) aggregate(ctx context.Context, args Args) (Output, error) {
-	task, values, err := begin(ctx, args)
-	if err != nil {
-		return Output{}, err
-	}
+func aggregate(task spec.Task, values map[string]any) (any, error) {
 	out := map[string]any{}
 	for _, id := range task.Collect {
-		done, ok := values[id].(map[string]any)
-		if !ok {
-			return Output{}, unusable(fmt.Errorf("collect: %s has not run", id))
+		outcome, _ := values[id].(map[string]any)
+		if outcome["output"] == nil {
+			return nil, unusable(fmt.Errorf("collect: %s has no output", id))
 		}
-		out[id] = sum(done["output"])
+		out[id] = sum(outcome["output"])
 	}
-	return output(out)
+	return out, nil
 }
 
-// begin reads the config, replaces its templates and says what the task is
-// about.
-func begin(ctx context.Context, args Args) (*spec.Task, map[string]any, error) {
-	config, err := activities.Config[spec.Task](ctx)
-	if err != nil {
-		return nil, nil, err
+// sum replaces every list in v by its count and the sums of its elements'
+// numbers; everything else stays as it is.
+func sum(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for name, e := range v {
+			out[name] = sum(e)
+		}
+		return out
+	case []any:
+		sums := map[string]int64{"count": int64(len(v))}
+		for _, e := range v {
+			fields, _ := e.(map[string]any)
+			for name, f := range fields {
+				if n, ok := f.(json.Number); ok {
+					x, _ := n.Int64()
+					sums[name] += x
+				}
+			}
+		}
+		return sums
 	}
-	values, err := args.values()
-	if err != nil {
-		return nil, nil, unusable(err)
-	}
-	task, err := config.Resolve(values)
-	if err != nil {
-		return nil, nil, unusable(err)
-	}
-	if task.Description == "" {
-		return task, values, nil
-	}
-	return task, values, say(ctx, task.Description)
+	return v
 }
 
 // say publishes a note for the screen.
 func say(ctx context.Context, text string) error {
+	if text == "" {
+		return nil
+	}
 	return activities.Progress(ctx, screen.Note{Text: fmt.Sprintf("%.200s", text)})
-}
-
-// output encodes what a task gives and bounds it.
-func output(v any) (Output, error) {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return Output{}, unusable(fmt.Errorf("output: %w", err))
-	}
-	if len(data) > maxOutput {
-		return Output{}, unusable(fmt.Errorf("the output is %d bytes, over the limit of %d; write it to a file and return its name", len(data), maxOutput))
-	}
-	return Output{JSON: data}, nil
 }
 
 // unusable is an error that another attempt would meet again.
 func unusable(err error) error {
 	return temporal.NewNonRetryableApplicationError(err.Error(), "Unusable", err)
-}
-
-// saveError leaves outages to the plugin and ends what no attempt can mend.
-func saveError(err error) error {
-	if errors.Is(err, redisstate.ErrTooLarge) || errors.Is(err, redisstate.ErrInvalidKey) {
-		return unusable(err)
-	}
-	return err
 }

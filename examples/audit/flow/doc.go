@@ -9,6 +9,9 @@
 // by the activity that makes them. What does enter history are the outputs of
 // tools, so these are kept small.
 //
+// Redis is a cache to it: what Redis loses in mid-run, Source makes again from
+// the workflow file and from the outputs in Temporal's history.
+//
 // Not for: outputs of many megabytes; a tool writes those to a file and returns
 // its name.
 package flow

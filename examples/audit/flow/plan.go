@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/compozy/temporal-redis/examples/audit/spec"
 	"github.com/compozy/temporal-redis/redisstate"
@@ -19,8 +21,12 @@ type Input struct {
 // Plan is the shape of a workflow: which tasks there are and what leads where.
 // What they do stays in their configs.
 type Plan struct {
-	ID    string `json:"id"`
 	Steps []Step `json:"steps"` // the first is the start
+}
+
+// step finds a step; Normalize made sure that every edge leads to one.
+func (p *Plan) step(id string) Step {
+	return p.Steps[slices.IndexFunc(p.Steps, func(s Step) bool { return s.ID == id })]
 }
 
 // Step is what the workflow must know of a task to schedule it.
@@ -32,33 +38,11 @@ type Step struct {
 	Next       string         `json:"next,omitempty"`
 	OnError    string         `json:"on_error,omitempty"`
 	Critical   bool           `json:"critical,omitempty"`
-	FailFast   bool           `json:"fail_fast,omitempty"`
 	MaxWorkers int            `json:"max_workers,omitempty"`
 	Needs      []string       `json:"needs,omitempty"` // tasks whose outputs it reads
-	Timeout    spec.Duration  `json:"timeout"`
+	Timeout    time.Duration  `json:"timeout"`
 	Retry      spec.Retry     `json:"retry"`
 }
-
-func stepOf(t *spec.Task, ref redisstate.Ref, bytes int) Step {
-	return Step{
-		ID: t.ID, Type: t.Type, Ref: ref, Bytes: bytes, Next: t.Next(), OnError: t.Fallback(),
-		Critical: t.Critical, FailFast: t.Strategy == spec.FailFast, MaxWorkers: t.MaxWorkers,
-		Needs: t.Needs(), Timeout: t.Timeout, Retry: *t.Retry,
-	}
-}
-
-func (p *Plan) step(id string) (Step, bool) {
-	for _, s := range p.Steps {
-		if s.ID == id {
-			return s, true
-		}
-	}
-	return Step{}, false
-}
-
-// configID names a task's config: the run comes first, so that two runs of one
-// workflow file never share.
-func configID(workflowID, taskID string) string { return workflowID + "/" + taskID }
 
 // planName cannot be the id of a task.
 const planName = "(plan)"
@@ -67,66 +51,67 @@ const planName = "(plan)"
 // returns what to start it with. If that fails, nothing stays behind as far as
 // the store can still be reached.
 func Save(ctx context.Context, store redisstate.ConfigStore, workflowID string, w *spec.Workflow) (Input, error) {
-	entries, err := entriesOf(workflowID, pointers(w.Tasks))
+	entries, in, err := configs(workflowID, w)
 	if err != nil {
 		return Input{}, err
 	}
-	refs, err := store.Set(ctx, entries...)
-	if err != nil {
-		return Input{}, errors.Join(err, discard(ctx, store, entries))
+	if _, err := store.Set(ctx, entries...); err != nil {
+		return Input{}, errors.Join(err, Discard(ctx, store, workflowID, w))
 	}
-	plan := Plan{ID: w.ID}
-	for i := range w.Tasks {
-		plan.Steps = append(plan.Steps, stepOf(&w.Tasks[i], refs[i], size(entries[i])))
-	}
-	data, err := json.Marshal(plan)
-	if err != nil {
-		return Input{}, errors.Join(err, discard(ctx, store, entries))
-	}
-	entry := redisstate.Entry{ID: configID(workflowID, planName), Workflow: workflowID, Value: json.RawMessage(data)}
-	refs, err = store.Set(ctx, entry)
-	if err != nil {
-		return Input{}, errors.Join(err, discard(ctx, store, append(entries, entry)))
-	}
-	return Input{Plan: refs[0], Bytes: len(data)}, nil
+	return in, nil
 }
 
 // Discard takes back what Save saved, for a workflow that was not started.
 func Discard(ctx context.Context, store redisstate.ConfigStore, workflowID string, w *spec.Workflow) error {
-	entries := []redisstate.Entry{{ID: configID(workflowID, planName)}}
-	for i := range w.Tasks {
-		entries = append(entries, redisstate.Entry{ID: configID(workflowID, w.Tasks[i].ID)})
-	}
-	return discard(ctx, store, entries)
-}
-
-func discard(ctx context.Context, store redisstate.ConfigStore, entries []redisstate.Entry) error {
-	keys := make([]redisstate.Key, len(entries))
-	for i, e := range entries {
-		keys[i] = redisstate.ID(e.ID)
+	keys := []redisstate.Key{redisstate.ID(configID(workflowID, planName))}
+	for _, t := range w.Tasks {
+		keys = append(keys, redisstate.ID(configID(workflowID, t.ID)))
 	}
 	_, err := store.Delete(ctx, keys...)
 	return err
 }
 
-func pointers(tasks []spec.Task) []*spec.Task {
-	out := make([]*spec.Task, len(tasks))
-	for i := range tasks {
-		out[i] = &tasks[i]
+// configs makes all that a workflow starts with: the configs of its tasks and
+// the plan.
+func configs(workflowID string, w *spec.Workflow) (entries []redisstate.Entry, in Input, err error) {
+	entries, steps, err := plan(workflowID, w.Tasks)
+	if err != nil {
+		return nil, in, err
 	}
-	return out
+	entry, ref, err := config(workflowID, planName, Plan{Steps: steps})
+	return append(entries, entry), Input{Plan: ref, Bytes: size(entry)}, err
 }
 
-func entriesOf(workflowID string, tasks []*spec.Task) ([]redisstate.Entry, error) {
-	entries := make([]redisstate.Entry, len(tasks))
-	for i, t := range tasks {
-		data, err := json.Marshal(t)
+// plan makes the configs of tasks and their steps.
+func plan(workflowID string, tasks []spec.Task) (entries []redisstate.Entry, steps []Step, err error) {
+	for _, t := range tasks {
+		entry, ref, err := config(workflowID, t.ID, t)
 		if err != nil {
-			return nil, fmt.Errorf("config of task %q: %w", t.ID, err)
+			return nil, nil, err
 		}
-		entries[i] = redisstate.Entry{ID: configID(workflowID, t.ID), Workflow: workflowID, Value: json.RawMessage(data)}
+		entries = append(entries, entry)
+		steps = append(steps, Step{
+			ID: t.ID, Type: t.Type, Ref: ref, Bytes: size(entry), Next: t.OnSuccess.Next, OnError: t.OnError.Next,
+			Critical: t.Critical, MaxWorkers: t.MaxWorkers, Needs: t.Needs(), Timeout: t.Timeout, Retry: t.Retry,
+		})
 	}
-	return entries, nil
+	return entries, steps, nil
+}
+
+// configID names a task's config: the run comes first, so that two runs of one
+// workflow file never share.
+func configID(workflowID, taskID string) string { return workflowID + "/" + taskID }
+
+// config makes a config and the ref that it will be saved under.
+func config(workflowID, taskID string, v any) (redisstate.Entry, redisstate.Ref, error) {
+	e := redisstate.Entry{ID: configID(workflowID, taskID), Workflow: workflowID}
+	data, err := json.Marshal(v)
+	if err != nil {
+		return e, redisstate.Ref{}, fmt.Errorf("config of task %q: %w", taskID, err)
+	}
+	e.Value = json.RawMessage(data)
+	c, err := redisstate.NewConfig(e.ID, e.Workflow, e.Value)
+	return e, c.Ref, err
 }
 
 func size(e redisstate.Entry) int {

@@ -1,8 +1,11 @@
 package flow
 
 import (
+	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -10,7 +13,6 @@ import (
 
 	"github.com/compozy/temporal-redis/examples/audit/spec"
 	"github.com/compozy/temporal-redis/interceptors"
-	"github.com/compozy/temporal-redis/redisstate"
 )
 
 // WorkflowName is the registered name of Workflow.
@@ -18,19 +20,13 @@ const WorkflowName = "audit.Workflow"
 
 // Outcome is how a task ended, as templates see it under .tasks.<id>.
 type Outcome struct {
-	Output any    `json:"output,omitempty"` // a json.RawMessage, or gathered ones
-	Error  string `json:"error,omitempty"`
-}
-
-// gathered is the output of a collection.
-type gathered struct {
-	Items []any `json:"items"`
-	Count int   `json:"count"`
+	Output json.RawMessage `json:"output,omitempty"`
+	Error  string          `json:"error,omitempty"`
 }
 
 // Result is what the workflow returns: how much it did.
 type Result struct {
-	Tasks       int `json:"tasks"`        // activities scheduled for tasks, children included
+	Tasks       int `json:"tasks"`        // activities scheduled, one per task and one for the plan
 	Configs     int `json:"configs"`      // kept in the store, the plan included
 	ConfigBytes int `json:"config_bytes"` // that the activities read by ref; without refs they were in history
 	RefBytes    int `json:"ref_bytes"`    // that were in history instead
@@ -39,19 +35,15 @@ type Result struct {
 // Workflow walks the plan from its first step. It is deterministic: it ranges
 // over slices only, and everything from outside comes from activities.
 func Workflow(ctx workflow.Context, in Input) (Result, error) {
-	r := &walk{outcomes: map[string]Outcome{}, result: Result{Configs: 1}}
-	load := Step{ID: planName, Ref: in.Plan, Bytes: in.Bytes, Timeout: spec.Duration(time.Minute), Retry: spec.Retry{Backoff: 2, MaxAttempts: 5}}
+	r := &walk{outcomes: map[string]Outcome{}}
+	load := Step{ID: planName, Ref: in.Plan, Bytes: in.Bytes, Timeout: time.Minute}
 	var plan Plan
-	if err := r.activity(ctx, load, loadPlan).Get(ctx, &plan); err != nil {
+	if err := r.activity(ctx, load, planActivity, Args{}).Get(ctx, &plan); err != nil {
 		return r.result, failed(load, err)
 	}
-	r.result.Configs += len(plan.Steps)
-	for i, id := 0, plan.Steps[0].ID; id != ""; i++ {
-		step, ok := plan.step(id)
-		if !ok || i > len(plan.Steps) {
-			return r.result, temporal.NewNonRetryableApplicationError(fmt.Sprintf("the plan has no way on at %q", id), "PlanBroken", nil)
-		}
-		next, err := r.step(ctx, step)
+	r.result.Configs = 1 + len(plan.Steps)
+	for id := plan.Steps[0].ID; id != ""; {
+		next, err := r.step(ctx, plan.step(id))
 		if err != nil {
 			return r.result, err
 		}
@@ -68,134 +60,97 @@ type walk struct {
 
 // step runs one task to its end and says which comes next.
 func (r *walk) step(ctx workflow.Context, s Step) (next string, err error) {
-	outcome, next, err := r.run(ctx, s)
+	output, next, err := r.run(ctx, s)
 	switch {
 	case err == nil:
-		r.outcomes[s.ID] = outcome
+		r.outcomes[s.ID] = Outcome{Output: output}
 		return next, nil
-	case temporal.IsCanceledError(err) || ctx.Err() != nil:
-		return "", err
-	case s.OnError != "":
-		r.outcomes[s.ID] = Outcome{Error: reason(err)}
-		return s.OnError, nil
+	case s.OnError == "" || ctx.Err() != nil:
+		return "", failed(s, err)
 	}
-	return "", failed(s, err)
+	r.outcomes[s.ID] = Outcome{Error: reason(err)}
+	return s.OnError, nil
 }
 
-func (r *walk) run(ctx workflow.Context, s Step) (Outcome, string, error) {
-	switch s.Type {
-	case spec.Router:
-		var route Route
-		err := r.activity(ctx, s, routeTask, r.args(s)).Get(ctx, &route)
-		return Outcome{Output: route.Value}, route.Next, err
-	case spec.Parallel, spec.Collection:
-		var kids []Step
-		if err := r.activity(ctx, s, expandTask, r.args(s)).Get(ctx, &kids); err != nil {
-			return Outcome{}, "", err
-		}
-		r.result.Configs += len(kids)
-		outputs, err := r.fanOut(ctx, s, kids)
-		return Outcome{Output: gather(s, kids, outputs)}, s.Next, err
-	case spec.Aggregate:
-		var out Output
-		err := r.activity(ctx, s, aggregateTask, r.args(s)).Get(ctx, &out)
-		return Outcome{Output: out.JSON}, s.Next, err
-	default:
-		var out Output
-		err := r.activity(ctx, s, runTool, r.args(s)).Get(ctx, &out)
-		return Outcome{Output: out.JSON}, s.Next, err
+func (r *walk) run(ctx workflow.Context, s Step) (output json.RawMessage, next string, err error) {
+	args := Args{Task: s.ID, Tasks: map[string]Outcome{}}
+	for _, id := range s.Needs {
+		args.Tasks[id] = r.outcomes[id]
 	}
+	var done Done
+	if err := r.activity(ctx, s, taskActivity, args).Get(ctx, &done); err != nil {
+		return nil, "", err
+	}
+	if s.Type != spec.Parallel && s.Type != spec.Collection {
+		return done.Output, cmp.Or(done.Next, s.Next), nil
+	}
+	r.result.Configs += len(done.Children)
+	outputs, err := r.fanOut(ctx, s.MaxWorkers, done.Children)
+	return gather(s.Type, done.Children, outputs), s.Next, err
 }
 
-// fanOut runs the children, at most MaxWorkers at a time, and returns their
-// outputs in order. The first failure decides; with fail_fast it also cancels
-// the others.
-func (r *walk) fanOut(ctx workflow.Context, s Step, kids []Step) ([]Output, error) {
-	ctx, cancel := workflow.WithCancel(ctx)
-	defer cancel()
+// fanOut runs children, at most limit at a time, and returns their outputs in
+// order. All of them end before the first failure is told.
+func (r *walk) fanOut(ctx workflow.Context, limit int, kids []Step) ([]Done, error) {
 	var (
-		outputs = make([]Output, len(kids))
-		slots   = workflow.NewSemaphore(ctx, int64(s.MaxWorkers))
+		outputs = make([]Done, len(kids))
+		slots   = workflow.NewSemaphore(ctx, int64(limit))
 		running = workflow.NewWaitGroup(ctx)
 		first   error
 	)
 	for i, kid := range kids {
 		if err := slots.Acquire(ctx, 1); err != nil {
-			break // cancelled
+			first = err // cancelled
+			break
 		}
 		running.Add(1)
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			defer running.Done()
 			defer slots.Release(1)
-			err := r.activity(ctx, kid, runTool, Args{}).Get(ctx, &outputs[i])
-			if err == nil || first != nil {
-				return
-			}
-			first = failed(kid, err)
-			if s.FailFast {
-				cancel()
+			if err := r.activity(ctx, kid, taskActivity, Args{Task: kid.ID}).Get(ctx, &outputs[i]); err != nil && first == nil {
+				first = failed(kid, err)
 			}
 		})
 	}
 	running.Wait(ctx)
-	if first == nil {
-		first = ctx.Err()
-	}
 	return outputs, first
 }
 
 // gather makes one output of the children's: a list for a collection, a mapping
-// by child id for a parallel task.
-func gather(s Step, kids []Step, outputs []Output) any {
-	if s.Type == spec.Parallel {
-		byID := make(map[string]any, len(kids))
-		for i, kid := range kids {
-			byID[kid.ID] = outputs[i].JSON
+// by child id for a parallel task. It joins JSON that is JSON already; ids need
+// no escaping, and encoding/json is not for workflow code.
+func gather(t spec.Type, kids []Step, outputs []Done) json.RawMessage {
+	parts := make([]string, len(kids))
+	for i, kid := range kids {
+		parts[i] = string(outputs[i].Output)
+		if t == spec.Parallel {
+			parts[i] = fmt.Sprintf("%q:%s", kid.ID, parts[i])
 		}
-		return byID
 	}
-	items := make([]any, len(outputs))
-	for i, out := range outputs {
-		items[i] = out.JSON
+	all := strings.Join(parts, ",")
+	if t == spec.Parallel {
+		return json.RawMessage("{" + all + "}")
 	}
-	return gathered{Items: items, Count: len(items)}
+	return json.RawMessage(fmt.Sprintf(`{"items":[%s],"count":%d}`, all, len(kids)))
 }
 
-// activity schedules one activity for a task. Only refs and outputs go along.
-func (r *walk) activity(ctx workflow.Context, s Step, name string, args ...any) workflow.Future {
+// activity schedules one activity for a task. Only a ref and outputs go along.
+func (r *walk) activity(ctx workflow.Context, s Step, name string, args Args) workflow.Future {
 	r.result.Tasks++
 	r.result.ConfigBytes += s.Bytes
-	r.result.RefBytes += refBytes(s.Ref)
+	r.result.RefBytes += len(`{"id":"","digest":""}`) + len(s.Ref.ID) + len(s.Ref.Digest)
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		StartToCloseTimeout: time.Duration(s.Timeout),
+		StartToCloseTimeout: s.Timeout,
 		RetryPolicy: &temporal.RetryPolicy{
-			InitialInterval:    time.Duration(s.Retry.InitialInterval),
-			BackoffCoefficient: s.Retry.Backoff,
-			MaximumInterval:    time.Duration(s.Retry.MaxInterval),
-			MaximumAttempts:    int32(s.Retry.MaxAttempts),
+			InitialInterval: s.Retry.InitialInterval,
+			MaximumAttempts: int32(s.Retry.MaxAttempts),
 		},
 	})
 	ctx = interceptors.WithConfig(interceptors.WithTask(ctx, s.ID), s.Ref)
 	if s.Critical {
 		ctx = interceptors.WithPolicy(ctx, interceptors.Critical)
 	}
-	return workflow.ExecuteActivity(ctx, name, args...)
-}
-
-// refBytes is what a ref takes in a header: {"id":...,"digest":...}.
-func refBytes(ref redisstate.Ref) int {
-	return len(`{"id":"","digest":""}`) + len(ref.ID) + len(ref.Digest)
-}
-
-// args picks the outcomes that the task's templates name.
-func (r *walk) args(s Step) Args {
-	args := Args{Tasks: map[string]Outcome{}}
-	for _, id := range s.Needs {
-		if outcome, ok := r.outcomes[id]; ok {
-			args.Tasks[id] = outcome
-		}
-	}
-	return args
+	return workflow.ExecuteActivity(ctx, name, args)
 }
 
 // failed says which task ended the workflow, and why.

@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/compozy/temporal-redis/notifier"
@@ -27,146 +27,86 @@ type row struct {
 
 // board is the state behind the screen, made of events only.
 type board struct {
-	workflow row
-	rows     map[string]*row // by notifier.Event.TaskKey
-	events   int
-	gaps     int
-	first    time.Time
-	last     time.Time
+	rows         map[string]*row // by notifier.Event.TaskKey
+	workflow     notifier.Event
+	events, gaps int
 }
-
-func newBoard() *board { return &board{rows: map[string]*row{}} }
 
 // apply takes an event in. It returns the row that the event is about, nil for
 // a gap.
 func (b *board) apply(ev notifier.Event) *row {
 	b.events++
-	if b.first.IsZero() || ev.Time.Before(b.first) {
-		b.first = ev.Time
-	}
-	if ev.Time.After(b.last) {
-		b.last = ev.Time
-	}
 	if ev.Kind == notifier.KindGap {
 		b.gaps++
 		return nil
 	}
-	r := b.row(ev)
-	r.touched = b.events
-	if ev.Kind == notifier.KindProgress {
-		var note Note
-		if json.Unmarshal(ev.Data, &note) == nil && note.Text != "" {
-			r.note = note.Text
-		}
-		return r
-	}
-	if r.event.Status == "" || ev.Supersedes(r.event) {
-		if ev.Attempt == 0 { // the workflow does not know it, the worker said it
-			ev.Attempt = r.event.Attempt
-		}
-		r.event = ev
-		if ev.Status == notifier.StatusRunning && r.started.IsZero() {
-			r.started = ev.Time
-		}
-	}
-	return r
-}
-
-func (b *board) row(ev notifier.Event) *row {
-	if ev.OfWorkflow() {
-		if b.workflow.event.WorkflowID == "" {
-			b.workflow.event.WorkflowID = ev.WorkflowID
-		}
-		return &b.workflow
-	}
 	r, ok := b.rows[ev.TaskKey()]
 	if !ok {
-		r = &row{order: len(b.rows), event: notifier.Event{TaskID: ev.TaskID}}
+		r = &row{order: len(b.rows), event: ev}
 		b.rows[ev.TaskKey()] = r
+	}
+	r.touched = b.events
+	switch {
+	case ev.Kind == notifier.KindProgress:
+		var note Note
+		_ = json.Unmarshal(ev.Data, &note) // another's data is no note
+		r.note = cmp.Or(note.Text, r.note)
+	case ev.Supersedes(r.event):
+		ev.Attempt = cmp.Or(ev.Attempt, r.event.Attempt) // the workflow does not know it, the worker said it
+		r.event = ev
+	}
+	if ev.Status == notifier.StatusRunning && r.started.IsZero() {
+		r.started = ev.Time
+	}
+	if ev.OfWorkflow() {
+		b.workflow = r.event
 	}
 	return r
 }
 
-// ended tells whether the workflow's last event has come.
-func (b *board) ended() bool { return b.workflow.event.EndsWorkflow() }
-
-// visible picks at most n rows: active ones before finished ones, newer before
-// older; it returns them in their order of appearance, and what was left out
-// as a count by status.
-func (b *board) visible(n int) (rows []*row, hidden string) {
+// tasks is how many rows are not the workflow's own.
+func (b *board) tasks() (n int) {
 	for _, r := range b.rows {
-		rows = append(rows, r)
-	}
-	slices.SortFunc(rows, func(x, y *row) int {
-		if d := cmp.Compare(rank(x), rank(y)); d != 0 {
-			return d
+		if !r.event.OfWorkflow() {
+			n++
 		}
-		return cmp.Compare(y.touched, x.touched)
+	}
+	return n
+}
+
+// visible picks at most n rows, those that go on before those that ended, newer
+// before older, and returns them in their order of appearance.
+func (b *board) visible(n int) []*row {
+	rows := slices.SortedFunc(maps.Values(b.rows), func(x, y *row) int {
+		return cmp.Or(cmp.Compare(x.rank(), y.rank()), cmp.Compare(y.touched, x.touched))
 	})
-	if len(rows) > n {
-		hidden = count(rows[n:])
-		rows = rows[:n]
-	}
+	rows = rows[:min(n, len(rows))]
 	slices.SortFunc(rows, func(x, y *row) int { return cmp.Compare(x.order, y.order) })
-	return rows, hidden
+	return rows
 }
 
-func rank(r *row) int {
+func (r *row) rank() int {
 	switch r.event.Status {
-	case notifier.StatusRunning, notifier.StatusPaused:
+	case notifier.StatusSuccess, notifier.StatusPending:
+		return 1
+	default: // what runs or waits, and failures, stay in sight
 		return 0
-	case notifier.StatusFailed, notifier.StatusTimedOut:
-		return 1 // a failure stays in sight
-	case notifier.StatusWaiting:
-		return 2
-	case notifier.StatusPending:
-		return 3
-	default:
-		return 4
 	}
 }
 
-// count says how many rows there are of each status: "3 SUCCESS, 1 FAILED".
-func count(rows []*row) string {
-	by := map[notifier.Status]int{}
-	for _, r := range rows {
-		by[r.event.Status]++
+// line is the row as a line of the table.
+func (r *row) line() string {
+	name, took, attempt := cmp.Or(r.event.TaskID, r.event.WorkflowID), "", ""
+	if len(name) > 32 {
+		name = ".." + name[len(name)-30:] // the end tells children apart
 	}
-	var parts []string
-	for status, n := range by {
-		parts = append(parts, fmt.Sprintf("%d %s", n, status))
+	if !r.started.IsZero() && r.event.Status.Terminal() {
+		took = r.event.Time.Sub(r.started).Round(time.Millisecond).String()
 	}
-	slices.Sort(parts)
-	return fmt.Sprintf("and %d more: %s", len(rows), strings.Join(parts, ", "))
+	if r.event.Attempt > 0 {
+		attempt = fmt.Sprint(r.event.Attempt)
+	}
+	return printable(fmt.Sprintf(columns, name, r.event.Status, attempt, took, cmp.Or(r.event.Reason, r.note)))
 }
 
-// took is how long a task that ended was running, "" before.
-func (r *row) took() string {
-	if r.started.IsZero() || !r.event.Status.Terminal() {
-		return ""
-	}
-	return short(r.event.Time.Sub(r.started))
-}
-
-// short shows a duration in at most six places.
-func short(d time.Duration) string {
-	switch {
-	case d < 0:
-		return "0ms"
-	case d < time.Second:
-		return fmt.Sprintf("%dms", d.Milliseconds())
-	case d < time.Minute:
-		return fmt.Sprintf("%.1fs", d.Seconds())
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
-	}
-	return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
-}
-
-// remark is what is worth saying beside a status.
-func (r *row) remark() string {
-	if r.event.Reason != "" {
-		return r.event.Reason
-	}
-	return r.note
-}
+const columns = "%-32s %-9s %3s %8s %s"

@@ -1,115 +1,91 @@
 package screen
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 	"time"
+	"unicode"
 
 	"golang.org/x/term"
 
 	"github.com/compozy/temporal-redis/notifier"
 )
 
-// Options are the settings of a Screen.
-type Options struct {
-	// Size gives the terminal's width and height each time the table is drawn.
-	// Defaults to nil: no terminal, plain lines.
-	Size func() (width, height int)
-	// Color allows colored statuses in the table. Defaults to false.
-	Color bool
-	// Now is the clock that drawing is timed by. Defaults to time.Now.
-	Now func() time.Time
-}
-
-// For finds the options for a file: a table if it is a terminal that can move
-// its cursor, colors unless NO_COLOR is set.
-func For(f *os.File) Options {
-	fd := int(f.Fd())
-	if !term.IsTerminal(fd) || os.Getenv("TERM") == "dumb" {
-		return Options{}
-	}
-	return Options{
-		Size: func() (int, int) {
-			w, h, err := term.GetSize(fd)
-			if err != nil || w <= 0 || h <= 0 {
-				return 80, 24
-			}
-			return w, h
-		},
-		Color: os.Getenv("NO_COLOR") == "",
-	}
-}
-
 // Screen draws events. It is used by one goroutine.
 type Screen struct {
-	out     io.Writer
-	options Options
-	board   *board
-	drawn   []int // widths of the lines on the terminal
-	late    []time.Duration
+	out    io.Writer
+	height func() int // of the terminal; nil: no terminal, plain lines
+	color  bool
+	board  board
+	drawn  int // lines of the table on the terminal
+	late   []time.Duration
 }
 
-// New returns a Screen that writes to out.
-func New(out io.Writer, options Options) *Screen {
-	if options.Now == nil {
-		options.Now = time.Now
+// New returns a Screen that writes to out: a table if that is a terminal that
+// can move its cursor, with colors unless NO_COLOR is set; else plain lines.
+func New(out io.Writer) *Screen {
+	s := &Screen{out: out, board: board{rows: map[string]*row{}}}
+	f, ok := out.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) || os.Getenv("TERM") == "dumb" {
+		return s
 	}
-	return &Screen{out: out, options: options, board: newBoard()}
+	s.color = os.Getenv("NO_COLOR") == ""
+	s.height = func() int {
+		_, height, err := term.GetSize(int(f.Fd()))
+		if err != nil || height <= 0 {
+			return 24
+		}
+		return height
+	}
+	return s
 }
 
-// Run draws what comes until the workflow's final event was drawn, events is
-// closed or ctx ends. It tells whether it saw the workflow's end.
-func (s *Screen) Run(ctx context.Context, events <-chan notifier.Event) (ended bool, err error) {
-	for !s.board.ended() {
+// errNoEnd says that the screen does not know how the workflow ended.
+var errNoEnd = errors.New("the workflow's last event did not come")
+
+// Run draws what comes until the workflow's final event was drawn. It is an
+// error if events is closed or ctx ends before.
+func (s *Screen) Run(ctx context.Context, events <-chan notifier.Event) error {
+	for !s.board.workflow.EndsWorkflow() {
 		select {
 		case <-ctx.Done():
-			return false, nil
+			return errNoEnd
 		case ev, ok := <-events:
 			if !ok {
-				return false, nil
+				return errNoEnd
 			}
-			if err := s.Draw(append([]notifier.Event{ev}, waiting(events)...)...); err != nil {
-				return false, err
+			burst := []notifier.Event{ev}
+			for range len(events) { // what is there already: one drawing shows all
+				burst = append(burst, <-events)
+			}
+			if err := s.Draw(burst...); err != nil {
+				return err
 			}
 		}
 	}
-	return true, nil
-}
-
-// waiting takes what is there already: one drawing shows a burst.
-func waiting(events <-chan notifier.Event) []notifier.Event {
-	var out []notifier.Event
-	for {
-		select {
-		case ev, ok := <-events:
-			if !ok {
-				return out
-			}
-			out = append(out, ev)
-		default:
-			return out
-		}
-	}
+	return nil
 }
 
 // Draw takes events in and puts them on the screen.
 func (s *Screen) Draw(events ...notifier.Event) error {
 	var b strings.Builder
 	for _, ev := range events {
-		if r := s.board.apply(ev); s.options.Size == nil {
-			writePlain(&b, ev, r)
+		if r := s.board.apply(ev); s.height == nil {
+			b.WriteString(plainLine(ev, r) + "\n")
 		}
 	}
-	if s.options.Size != nil {
+	if s.height != nil {
 		s.redraw(&b)
 	}
 	if _, err := io.WriteString(s.out, b.String()); err != nil {
 		return fmt.Errorf("screen: %w", err)
 	}
-	now := s.options.Now()
+	now := time.Now()
 	for _, ev := range events {
 		if ev.Kind != notifier.KindGap {
 			s.late = append(s.late, now.Sub(ev.Time))
@@ -122,60 +98,78 @@ func (s *Screen) Draw(events ...notifier.Event) error {
 func (s *Screen) Events() int { return s.board.events }
 
 // Tasks is how many tasks had an event.
-func (s *Screen) Tasks() int { return len(s.board.rows) }
+func (s *Screen) Tasks() int { return s.board.tasks() }
 
 // Latencies are the times from each event's making to the end of the drawing
 // that showed it.
 func (s *Screen) Latencies() []time.Duration { return s.late }
 
-// writePlain writes one line for an event.
-func writePlain(b *strings.Builder, ev notifier.Event, r *row) {
-	at := ev.Time.Local().Format("15:04:05.000")
-	if r == nil {
-		fmt.Fprintf(b, "%s %-9s some events were lost\n", at, "GAP")
-		return
+// plainLine is an event as a line of its own.
+func plainLine(ev notifier.Event, r *row) string {
+	name, status, text := cmp.Or(ev.TaskID, "workflow "+ev.WorkflowID), string(ev.Status), ev.Reason
+	switch {
+	case ev.Kind == notifier.KindGap:
+		name, status, text = "some events were lost", "GAP", ""
+	case ev.Kind == notifier.KindProgress:
+		status, text = "-", r.note
+	case ev.Final:
+		text = "(final) " + text
 	}
-	name, status, text := ev.TaskID, string(ev.Status), r.remark()
-	if name == "" {
-		name = "workflow " + ev.WorkflowID
-	}
-	if ev.Kind == notifier.KindProgress {
-		status = "-"
-	}
-	if ev.Final {
-		text = strings.TrimSpace("(final) " + text)
-	}
-	fmt.Fprintln(b, strings.TrimRight(printable(fmt.Sprintf("%s %-9s %s  %s", at, status, name, text)), " "))
+	return printable(fmt.Sprintf("%s %-9s %s  %s", ev.Time.Local().Format("15:04:05.000"), status, name, text))
 }
+
+// Control sequences of terminals. While a table is drawn, lines that are too
+// long are cut at the margin instead of being wrapped.
+const (
+	wrapOff, wrapOn = "\x1b[?7l", "\x1b[?7h"
+	eraseLine       = "\x1b[K"
+	eraseBelow      = "\x1b[J"
+)
 
 // redraw puts the table over the one before it.
 func (s *Screen) redraw(b *strings.Builder) {
-	width, height := s.options.Size()
-	up := 0
-	for _, w := range s.drawn {
-		up += max(1, (w+width-1)/width) // a terminal made narrower has wrapped them
+	b.WriteString(wrapOff)
+	if s.drawn > 0 {
+		fmt.Fprintf(b, "\r\x1b[%dA", s.drawn)
 	}
-	if up > 0 {
-		fmt.Fprintf(b, "\x1b[%dA\r", up)
+	lines := s.table(s.height() - 1)
+	for _, line := range lines {
+		b.WriteString(eraseLine + line + "\n")
 	}
-	s.drawn = s.drawn[:0]
-	for _, l := range s.board.table(max(width-1, 1), height-1) {
-		b.WriteString(s.paint(l) + "\x1b[K\n")
-		s.drawn = append(s.drawn, places(l.text))
+	s.drawn = len(lines)
+	b.WriteString(eraseBelow + wrapOn)
+}
+
+// table lays the board out in at most height lines, but not less than a row.
+func (s *Screen) table(height int) []string {
+	b := &s.board
+	lines := []string{fmt.Sprintf(columns, "TASK", "STATUS", "TRY", "TIME", "NOTE")}
+	for _, r := range b.visible(max(height-2, 1)) {
+		lines = append(lines, s.paint(r.line(), r.event.Status))
 	}
-	b.WriteString("\x1b[J")
+	return append(lines, fmt.Sprintf("%d tasks, %d events, %d gaps, %d rows not shown", b.tasks(), b.events, b.gaps, len(b.rows)-len(lines)+1))
+}
+
+var colors = map[notifier.Status]string{
+	notifier.StatusRunning: "36", notifier.StatusSuccess: "32", notifier.StatusWaiting: "33", notifier.StatusPaused: "33",
+	notifier.StatusFailed: "31", notifier.StatusTimedOut: "31", notifier.StatusCanceled: "35",
 }
 
 // paint colors the status of a line.
-func (s *Screen) paint(l line) string {
-	color := map[notifier.Status]string{
-		notifier.StatusRunning: "36", notifier.StatusSuccess: "32", notifier.StatusWaiting: "33", notifier.StatusPaused: "33",
-		notifier.StatusFailed: "31", notifier.StatusTimedOut: "31", notifier.StatusCanceled: "35",
-	}[l.status]
-	at := strings.Index(l.text, " "+string(l.status)+" ") + 1
-	if !s.options.Color || color == "" || at == 0 {
-		return l.text
+func (s *Screen) paint(line string, status notifier.Status) string {
+	if color := colors[status]; s.color && color != "" {
+		return strings.Replace(line, string(status), "\x1b["+color+"m"+string(status)+"\x1b[0m", 1)
 	}
-	end := at + len(l.status)
-	return l.text[:at] + "\x1b[" + color + "m" + l.text[at:end] + "\x1b[0m" + l.text[end:]
+	return line
+}
+
+// printable takes away what could move the cursor or more: events come over
+// the network.
+func printable(s string) string {
+	return strings.TrimRight(strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, s), " ")
 }

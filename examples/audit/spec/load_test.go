@@ -10,26 +10,15 @@ import (
 	"time"
 )
 
-// toolbox is a set of tools for tests: echo needs text and may have more.
-type toolbox struct{}
-
-func (toolbox) Names() []string { return []string{"count", "echo"} }
-
-func (toolbox) Params(name string) (required, optional []string, ok bool) {
-	switch name {
-	case "echo":
-		return []string{"text"}, []string{"more"}, true
-	case "count":
-		return nil, nil, true
-	}
-	return nil, nil, false
-}
-
 func parse(yaml string) (*Workflow, error) {
-	return Parse("w.yaml", []byte(yaml), Rules{Tools: toolbox{}, MaxConfigBytes: 1 << 20})
+	w, err := Parse("w.yaml", []byte(yaml))
+	if err != nil {
+		return nil, err
+	}
+	return w, w.Normalize(1 << 20)
 }
 
-const echo = "{ id: a, type: basic, tool: { id: echo }, with: { text: hi } }"
+const list1 = "{ id: a, type: basic, tool: { id: list_packages }, with: { tree: hi } }"
 
 func TestParse(t *testing.T) {
 	t.Parallel()
@@ -39,81 +28,62 @@ func TestParse(t *testing.T) {
 		line int
 		says []string // field, problem, remedy
 	}{
-		"refuses an empty file":                {"", 0, []string{"is empty", "write a workflow"}},
-		"refuses a file of comments":           {"# nothing\n", 0, []string{"is empty"}},
-		"refuses broken syntax with its line":  {"id: w\ntasks:\n  - id: [\n", 3, []string{"is not YAML", "mend the syntax"}},
-		"refuses a tab as indentation":         {"id: w\ntasks:\n\t- id: a\n", 3, []string{"is not YAML"}},
-		"refuses a scalar":                     {"hello\n", 1, []string{"is a single value", "write a mapping"}},
-		"refuses two documents":                {"id: w\ntasks: [" + echo + "]\n---\nid: v\n", 3, []string{"more than one document"}},
-		"refuses an anchor":                    {"id: &x w\ntasks: [" + echo + "]\n", 1, []string{"id: anchors", "write the value out"}},
-		"refuses a field it does not know":     {"id: w\nagents: []\n", 2, []string{"agents: unknown field", "use description, env, id, tasks or with"}},
-		"refuses a task field it does not":     {"id: w\ntasks:\n  - id: a\n    kind: basic\n", 4, []string{"tasks[0].kind: unknown field", "type"}},
-		"refuses a field twice":                {"id: w\nid: v\n", 2, []string{"id: is there twice", "remove one"}},
-		"refuses a missing workflow id":        {"tasks: [" + echo + "]\n", 1, []string{"id: is missing", "use 1 to 64 letters"}},
-		"refuses an empty id":                  {"id: \"\"\ntasks: [" + echo + "]\n", 1, []string{"id: is missing or empty"}},
-		"refuses a null id":                    {"id:\ntasks: [" + echo + "]\n", 1, []string{"id: has no value"}},
-		"refuses a list as an id":              {"id: [w]\n", 1, []string{"id: is a list", "single value"}},
-		"refuses braces in an id":              {"id: w\ntasks: [{ id: 'a{b}', type: basic }]\n", 2, []string{"tasks[0].id", `has the character '{'`, "letters, digits"}},
-		"refuses a colon in an id":             {"id: 'a:b'\n", 1, []string{"id: ", `has the character ':'`}},
-		"refuses a star in an id":              {"id: 'a*b'\n", 1, []string{`has the character '*'`}},
-		"refuses a question mark in an id":     {"id: 'a?b'\n", 1, []string{`has the character '?'`}},
-		"refuses brackets in an id":            {"id: 'a[b]'\n", 1, []string{`has the character '['`}},
-		"refuses a newline in an id":           {"id: \"a\\nb\"\n", 1, []string{`has the character '\n'`}},
-		"refuses a zero byte in an id":         {"id: \"a\\0b\"\n", 1, []string{`has the character '\x00'`}},
-		"refuses an id of 10 kB":               {"id: " + long + "\n", 1, []string{"id: ", "is 10000 bytes long", "use 1 to 64"}},
-		"refuses no tasks":                     {"id: w\n", 1, []string{"tasks: there are no tasks"}},
-		"refuses an empty list of tasks":       {"id: w\ntasks: []\n", 2, []string{"tasks: there are no tasks"}},
-		"refuses one id for two tasks":         {"id: w\ntasks:\n  - " + echo + "\n  - " + echo + "\n", 4, []string{"tasks[1].id", "is the id of tasks[0] already"}},
-		"refuses a child's id that is taken":   {"id: w\ntasks:\n  - id: a\n    type: parallel\n    tasks: [" + echo + "]\n", 5, []string{"tasks[0].tasks[0].id", "is the id of tasks[0] already"}},
-		"refuses a missing type":               {"id: w\ntasks: [{ id: a }]\n", 2, []string{"tasks[0].type: is missing", "use basic, router"}},
-		"refuses an unknown type":              {"id: w\ntasks:\n  - id: a\n    type: wait\n", 4, []string{`tasks[0].type: unknown task type "wait"`, "use basic, router, parallel, collection or aggregate"}},
-		"refuses a missing tool":               {"id: w\ntasks: [{ id: a, type: basic }]\n", 2, []string{"tasks[0].tool.id: is missing", "name one of count or echo"}},
-		"refuses an unknown tool":              {"id: w\ntasks: [{ id: a, type: basic, tool: { id: rm } }]\n", 2, []string{`tasks[0].tool.id: there is no tool "rm"`, "use count or echo"}},
-		"refuses a tool as text":               {"id: w\ntasks: [{ id: a, type: basic, tool: echo }]\n", 2, []string{"tasks[0].tool: is a single value"}},
-		"refuses a parameter that is missing":  {"id: w\ntasks: [{ id: a, type: basic, tool: { id: echo } }]\n", 2, []string{"tasks[0].with.text: is missing", "needs it"}},
-		"refuses a parameter nobody reads":     {"id: w\ntasks: [{ id: a, type: basic, tool: { id: echo }, with: { text: x, txt: y } }]\n", 2, []string{"tasks[0].with.txt", "does not read this", "use more or text"}},
-		"refuses routes on a basic task":       {"id: w\ntasks: [{ id: a, type: basic, tool: { id: count }, routes: { x: a } }]\n", 2, []string{"tasks[0].routes: is not for the type basic", "router"}},
-		"refuses a next that leads nowhere":    {"id: w\ntasks: [{ id: a, type: basic, tool: { id: count }, on_success: { next: b } }]\n", 2, []string{"tasks[0].on_success.next", `there is no task "b"`}},
-		"refuses an empty next":                {"id: w\ntasks: [{ id: a, type: basic, tool: { id: count }, on_success: {} }]\n", 2, []string{"tasks[0].on_success.next: is missing"}},
-		"refuses an error edge to nowhere":     {"id: w\ntasks: [{ id: a, type: basic, tool: { id: count }, on_error: { next: b } }]\n", 2, []string{"tasks[0].on_error.next", `there is no task "b"`}},
-		"refuses a route that leads nowhere":   {"id: w\ntasks: [{ id: a, type: router, condition: x, routes: { x: b } }]\n", 2, []string{"tasks[0].routes.x", `there is no task "b"`}},
-		"refuses a task that leads to itself":  {"id: w\ntasks: [{ id: a, type: basic, tool: { id: count }, on_success: { next: a } }]\n", 2, []string{"tasks[0].on_success.next: closes the cycle a -> a"}},
-		"refuses a cycle":                      {"id: w\ntasks:\n  - { id: a, type: basic, tool: { id: count }, on_success: { next: b } }\n  - { id: b, type: basic, tool: { id: count }, on_success: { next: a } }\n", 4, []string{"tasks[1].on_success.next: closes the cycle a -> b -> a", "let it lead to a later task"}},
-		"refuses a cycle over an error edge":   {"id: w\ntasks:\n  - { id: a, type: basic, tool: { id: count }, on_success: { next: b } }\n  - { id: b, type: basic, tool: { id: count }, on_error: { next: a } }\n", 4, []string{"tasks[1].on_error.next: closes the cycle"}},
-		"refuses a cycle over a route":         {"id: w\ntasks:\n  - { id: a, type: basic, tool: { id: count }, on_success: { next: b } }\n  - { id: b, type: router, condition: x, routes: { default: a } }\n", 4, []string{"tasks[1].routes.default: closes the cycle"}},
-		"refuses a task nothing leads to":      {"id: w\ntasks:\n  - { id: a, type: basic, tool: { id: count } }\n  - { id: b, type: basic, tool: { id: count } }\n", 4, []string{`tasks[1]: no task leads to "b"`, "remove it"}},
-		"refuses an edge to a child":           {"id: w\ntasks:\n  - { id: p, type: parallel, tasks: [" + echo + "], on_success: { next: a } }\n", 3, []string{"on_success.next", "is a child of another task"}},
-		"refuses a final task with a next":     {"id: w\ntasks: [{ id: a, type: basic, tool: { id: count }, final: true, on_success: { next: b } }]\n", 2, []string{"tasks[0].on_success.next: follows a final task"}},
-		"refuses a router without condition":   {"id: w\ntasks: [{ id: a, type: router, routes: { x: b } }]\n", 2, []string{"tasks[0].condition: is missing"}},
-		"refuses a collection without items":   {"id: w\ntasks: [{ id: a, type: collection }]\n", 2, []string{"tasks[0].items: is missing"}},
-		"refuses a collection without task":    {"id: w\ntasks: [{ id: a, type: collection, items: [1] }]\n", 2, []string{"tasks[0].task: is missing"}},
-		"refuses items that are a text":        {"id: w\ntasks: [{ id: a, type: collection, items: abc }]\n", 2, []string{"tasks[0].items: is a text, not a list"}},
-		"refuses an id on a collection's task": {"id: w\ntasks: [{ id: a, type: collection, items: [1], task: { id: x, type: basic, tool: { id: count } } }]\n", 2, []string{"tasks[0].task.id: is set", "remove it"}},
-		"refuses a router as a child":          {"id: w\ntasks: [{ id: a, type: parallel, tasks: [{ id: b, type: router }] }]\n", 2, []string{"tasks[0].tasks[0].type", "cannot be a child", "use basic"}},
-		"refuses an edge on a child":           {"id: w\ntasks: [{ id: a, type: parallel, tasks: [{ id: b, type: basic, tool: { id: count }, on_success: { next: a } }] }]\n", 2, []string{"tasks[0].tasks[0].on_success: is not for children"}},
-		"refuses an unknown type of a child":   {"id: w\ntasks: [{ id: a, type: parallel, tasks: [{ id: b, type: wait }] }]\n", 2, []string{`tasks[0].tasks[0].type: unknown task type "wait"`}},
-		"refuses too many workers":             {"id: w\ntasks: [{ id: p, type: parallel, max_workers: 65, tasks: [" + echo + "] }]\n", 2, []string{"tasks[0].max_workers: is 65", "use 1 to 64"}},
-		"refuses no workers":                   {"id: w\ntasks: [{ id: p, type: parallel, max_workers: 0, tasks: [" + echo + "] }]\n", 2, []string{"tasks[0].max_workers: is 0"}},
-		"refuses an unknown strategy":          {"id: w\ntasks: [{ id: p, type: parallel, strategy: race, tasks: [" + echo + "] }]\n", 2, []string{`tasks[0].strategy: is "race"`, "use wait_all or fail_fast"}},
-		"refuses a timeout without a unit":     {"id: w\ntasks: [{ id: a, type: basic, tool: { id: count }, timeout: 30 }]\n", 2, []string{`tasks[0].timeout: "30" is not a duration`, "30s"}},
-		"refuses a negative timeout":           {"id: w\ntasks: [{ id: a, type: basic, tool: { id: count }, timeout: -1s }]\n", 2, []string{"tasks[0].timeout: is -1s"}},
-		"refuses zero attempts":                {"id: w\ntasks: [{ id: a, type: basic, tool: { id: count }, retry: { max_attempts: 0 } }]\n", 2, []string{"tasks[0].retry.max_attempts: is 0", "use 1 to 100"}},
-		"refuses attempts that are no number":  {"id: w\ntasks: [{ id: a, type: basic, tool: { id: count }, retry: { max_attempts: many } }]\n", 2, []string{`tasks[0].retry.max_attempts: "many" is not a whole number`}},
-		"refuses a shrinking backoff":          {"id: w\ntasks: [{ id: a, type: basic, tool: { id: count }, retry: { backoff: 0.5 } }]\n", 2, []string{"tasks[0].retry.backoff: is 0.5"}},
-		"refuses text for a boolean":           {"id: w\ntasks: [{ id: a, type: basic, tool: { id: count }, critical: 'true' }]\n", 2, []string{`tasks[0].critical: "true" is not a boolean`}},
-		"refuses an open template":             {"id: w\ntasks: [{ id: a, type: basic, tool: { id: echo }, with: { text: '{{ .with.x' } }]\n", 2, []string{"tasks[0].with.text", "has no closing braces"}},
-		"refuses a template that calls":        {"id: w\ntasks: [{ id: a, type: basic, tool: { id: echo }, with: { text: '{{ printf \"%99d\" 1 }}' } }]\n", 2, []string{"tasks[0].with.text", "is not a value path"}},
-		"refuses an empty template":            {"id: w\ntasks: [{ id: a, type: basic, tool: { id: echo }, with: { text: '{{ . }}' } }]\n", 2, []string{"is not a value path"}},
-		"refuses an unknown root":              {"id: w\ntasks: [{ id: a, type: basic, tool: { id: echo }, with: { text: '{{ .os.env }}' } }]\n", 2, []string{`".os.env" names nothing`}},
-		"refuses an input that is not there":   {"id: w\nwith: { y: 1 }\ntasks: [{ id: a, type: basic, tool: { id: echo }, with: { text: '{{ .with.x }}' } }]\n", 3, []string{"the workflow has no with.x", "use y"}},
-		"refuses an env that is not there":     {"id: w\nenv: { B: 1 }\ntasks: [{ id: a, type: basic, tool: { id: echo }, with: { text: '{{ .env.A }}' } }]\n", 3, []string{"there is no env.A", "use B"}},
-		"refuses an item outside a collection": {"id: w\ntasks: [{ id: a, type: basic, tool: { id: echo }, with: { text: '{{ .item }}' } }]\n", 2, []string{".item is known only to a collection's task"}},
-		"refuses an output of nobody":          {"id: w\ntasks: [{ id: a, type: basic, tool: { id: echo }, with: { text: '{{ .tasks.b.output }}' } }]\n", 2, []string{`there is no task "b"`}},
-		"refuses an output of a later task":    {"id: w\ntasks:\n  - { id: a, type: basic, tool: { id: echo }, with: { text: '{{ .tasks.b.output.x }}' }, on_success: { next: b } }\n  - { id: b, type: basic, tool: { id: count } }\n", 3, []string{`tasks[0].with.text: "b" does not run before "a"`}},
-		"refuses its own output":               {"id: w\ntasks: [{ id: a, type: basic, tool: { id: echo }, with: { text: '{{ .tasks.a.output.x }}' } }]\n", 2, []string{`"a" does not run before "a"`}},
-		"refuses to collect a later task":      {"id: w\ntasks:\n  - { id: a, type: aggregate, collect: [b], on_success: { next: b } }\n  - { id: b, type: basic, tool: { id: count } }\n", 3, []string{`tasks[0].collect[0]: "b" does not run before "a"`}},
-		"refuses a number without JSON form":   {"id: w\ntasks: [{ id: a, type: basic, tool: { id: echo }, with: { text: .inf } }]\n", 2, []string{"tasks[0].with.text", "has no JSON form"}},
-		"refuses a config over the limit":      {"id: w\ntasks:\n  - { id: a, type: basic, tool: { id: echo }, with: { text: " + strings.Repeat("x", 1<<20) + " } }\n", 3, []string{"tasks[0]", "over the limit of 1048576", "put the data in a file"}},
+		"refuses an empty file":               {"", 0, []string{"is empty", "write a workflow"}},
+		"refuses a file of comments":          {"# nothing\n", 0, []string{"is empty"}},
+		"refuses broken syntax with its line": {"id: w\ntasks:\n  - id: [\n", 3, []string{"is not YAML", "mend the syntax"}},
+		"refuses a tab as indentation":        {"id: w\ntasks:\n\t- id: a\n", 3, []string{"is not YAML"}},
+		"refuses a scalar":                    {"hello\n", 1, []string{"cannot unmarshal", "write a value of that kind"}},
+		"refuses two documents":               {"id: w\ntasks: [" + list1 + "]\n---\nid: v\n", 0, []string{"more than one document"}},
+		"refuses a field it does not know":    {"id: w\nagents: []\n", 2, []string{"agents: unknown field", "use description, env, id, tasks or with"}},
+		"refuses a task field it does not":    {"id: w\ntasks:\n  - id: a\n    kind: basic\n", 4, []string{"kind: unknown field", "type"}},
+		"refuses a field twice":               {"id: w\nid: v\n", 2, []string{"already defined"}},
+		"refuses a missing workflow id":       {"tasks: [" + list1 + "]\n", 1, []string{"id: is missing", "use 1 to 64 letters"}},
+		"refuses an empty id":                 {"id: \"\"\ntasks: [" + list1 + "]\n", 1, []string{"id: is missing or empty"}},
+		"refuses a null id":                   {"id:\ntasks: [" + list1 + "]\n", 1, []string{"id: is missing or empty"}},
+		"refuses a list as an id":             {"id: [w]\n", 1, []string{"cannot unmarshal !!seq into string"}},
+		"refuses braces in an id":             {"id: w\ntasks: [{ id: 'a{b}', type: basic }]\n", 2, []string{"tasks[0].id", `has the character '{'`, "letters, digits"}},
+		"refuses a colon in an id":            {"id: 'a:b'\n", 1, []string{"id: ", `has the character ':'`}},
+		"refuses a star in an id":             {"id: 'a*b'\n", 1, []string{`has the character '*'`}},
+		"refuses a question mark in an id":    {"id: 'a?b'\n", 1, []string{`has the character '?'`}},
+		"refuses brackets in an id":           {"id: 'a[b]'\n", 1, []string{`has the character '['`}},
+		"refuses a newline in an id":          {"id: \"a\\nb\"\n", 1, []string{`has the character '\n'`}},
+		"refuses a zero byte in an id":        {"id: \"a\\0b\"\n", 1, []string{`has the character '\x00'`}},
+		"refuses an id of 10 kB":              {"id: " + long + "\n", 1, []string{"id: ", "is 10000 bytes long", "use 1 to 64"}},
+		"refuses no tasks":                    {"id: w\n", 1, []string{"tasks: there are no tasks"}},
+		"refuses an empty list of tasks":      {"id: w\ntasks: []\n", 2, []string{"tasks: there are no tasks"}},
+		"refuses one id for two tasks":        {"id: w\ntasks:\n  - " + list1 + "\n  - " + list1 + "\n", 4, []string{"tasks[1].id", "is the id of tasks[0] already"}},
+		"refuses a child's id that is taken":  {"id: w\ntasks:\n  - id: a\n    type: parallel\n    tasks: [" + list1 + "]\n", 5, []string{"tasks[0].tasks[0].id", "is the id of tasks[0] already"}},
+		"refuses a missing type":              {"id: w\ntasks: [{ id: a }]\n", 2, []string{"tasks[0].type: unknown task type", "use basic, router"}},
+		"refuses an unknown type":             {"id: w\ntasks:\n  - id: a\n    type: wait\n", 4, []string{`tasks[0].type: unknown task type "wait"`, "use basic, router, parallel, collection or aggregate"}},
+		"refuses a missing tool":              {"id: w\ntasks: [{ id: a, type: basic }]\n", 2, []string{"tasks[0].tool.id: is missing", "name one of inspect_package"}},
+		"refuses a wrong set of parameters":   {"id: w\ntasks: [{ id: a, type: basic, tool: { id: list_packages }, with: { txt: y } }]\n", 2, []string{"tasks[0].with: has txt", "give the tool list_packages exactly tree"}},
+		"refuses an edge of a child":          {"id: w\ntasks: [{ id: a, type: parallel, tasks: [{ id: b, type: basic, on_success: { next: a } }] }]\n", 2, []string{"tasks[0].tasks[0]", "put on_success and on_error on the task around it"}},
+		"refuses negative attempts":           {"id: w\ntasks: [{ id: a, type: basic, tool: { id: list_packages }, with: { tree: x }, retry: { max_attempts: -1 } }]\n", 2, []string{"tasks[0].retry.max_attempts: is out of bounds"}},
+		"refuses an alias to itself":          {"id: w\ntasks: &a [*a]\n", 2, []string{"cannot unmarshal !!seq"}},
+		"refuses an unknown tool":             {"id: w\ntasks: [{ id: a, type: basic, tool: { id: rm } }]\n", 2, []string{`tasks[0].tool.id: there is no tool "rm"`, "list_packages"}},
+		"refuses a tool as text":              {"id: w\ntasks: [{ id: a, type: basic, tool: echo }]\n", 2, []string{"cannot unmarshal !!str `echo`"}},
+		"refuses routes on a basic task":      {"id: w\ntasks: [{ id: a, type: basic, tool: { id: list_packages }, with: { tree: x }, routes: { x: a } }]\n", 2, []string{"tasks[0].routes: is not for the type basic", "router"}},
+		"refuses a next that leads nowhere":   {"id: w\ntasks: [{ id: a, type: basic, tool: { id: list_packages }, with: { tree: x }, on_success: { next: b } }]\n", 2, []string{"tasks[0].on_success.next", `there is no task "b"`}},
+		"refuses an error edge to nowhere":    {"id: w\ntasks: [{ id: a, type: basic, tool: { id: list_packages }, with: { tree: x }, on_error: { next: b } }]\n", 2, []string{"tasks[0].on_error.next", `there is no task "b"`}},
+		"refuses a route that leads nowhere":  {"id: w\ntasks: [{ id: a, type: router, condition: x, routes: { x: b } }]\n", 2, []string{"tasks[0].routes.x", `there is no task "b"`}},
+		"refuses a task that leads to itself": {"id: w\ntasks: [{ id: a, type: basic, tool: { id: list_packages }, with: { tree: x }, on_success: { next: a } }]\n", 2, []string{"tasks[0].on_success.next: closes the cycle a -> a"}},
+		"refuses a cycle":                     {"id: w\ntasks:\n  - { id: a, type: basic, tool: { id: list_packages }, with: { tree: x }, on_success: { next: b } }\n  - { id: b, type: basic, tool: { id: list_packages }, with: { tree: x }, on_success: { next: a } }\n", 4, []string{"tasks[1].on_success.next: closes the cycle a -> b -> a", "let it lead to a later task"}},
+		"refuses a cycle over an error edge":  {"id: w\ntasks:\n  - { id: a, type: basic, tool: { id: list_packages }, with: { tree: x }, on_success: { next: b } }\n  - { id: b, type: basic, tool: { id: list_packages }, with: { tree: x }, on_error: { next: a } }\n", 4, []string{"tasks[1].on_error.next: closes the cycle"}},
+		"refuses a cycle over a route":        {"id: w\ntasks:\n  - { id: a, type: basic, tool: { id: list_packages }, with: { tree: x }, on_success: { next: b } }\n  - { id: b, type: router, condition: x, routes: { default: a } }\n", 4, []string{"tasks[1].routes.default: closes the cycle"}},
+		"refuses a task nothing leads to":     {"id: w\ntasks:\n  - { id: a, type: basic, tool: { id: list_packages }, with: { tree: x } }\n  - { id: b, type: basic, tool: { id: list_packages }, with: { tree: x } }\n", 4, []string{`tasks[1]: no task leads to "b"`, "remove it"}},
+		"refuses an edge to a child":          {"id: w\ntasks:\n  - { id: p, type: parallel, tasks: [" + list1 + "], on_success: { next: a } }\n", 3, []string{"on_success.next", `there is no task "a"`}},
+		"refuses a router without condition":  {"id: w\ntasks: [{ id: a, type: router, routes: { x: b } }]\n", 2, []string{"tasks[0].condition: is missing"}},
+		"refuses a collection without items":  {"id: w\ntasks: [{ id: a, type: collection }]\n", 2, []string{"tasks[0].items: is missing"}},
+		"refuses a collection without task":   {"id: w\ntasks: [{ id: a, type: collection, items: [1] }]\n", 2, []string{"tasks[0].task: is missing"}},
+		"refuses a router as a child":         {"id: w\ntasks: [{ id: a, type: parallel, tasks: [{ id: b, type: router }] }]\n", 2, []string{"tasks[0].tasks[0]", "a child is basic and leads nowhere"}},
+		"refuses an unknown type of a child":  {"id: w\ntasks: [{ id: a, type: parallel, tasks: [{ id: b, type: wait }] }]\n", 2, []string{`tasks[0].tasks[0].type: unknown task type "wait"`}},
+		"refuses too many workers":            {"id: w\ntasks: [{ id: p, type: parallel, max_workers: 65, tasks: [" + list1 + "] }]\n", 2, []string{"tasks[0].max_workers: is out of bounds", "at most 64"}},
+		"refuses a timeout without a unit":    {"id: w\ntasks: [{ id: a, type: basic, tool: { id: list_packages }, with: { tree: x }, timeout: 30 }]\n", 2, []string{"cannot unmarshal !!int `30` into time.Duration"}},
+		"refuses a negative timeout":          {"id: w\ntasks: [{ id: a, type: basic, tool: { id: list_packages }, with: { tree: x }, timeout: -1s }]\n", 2, []string{"tasks[0].timeout: is out of bounds"}},
+		"refuses attempts that are no number": {"id: w\ntasks: [{ id: a, type: basic, tool: { id: list_packages }, with: { tree: x }, retry: { max_attempts: many } }]\n", 2, []string{"cannot unmarshal !!str `many` into int"}},
+		"refuses text for a boolean":          {"id: w\ntasks: [{ id: a, type: basic, tool: { id: list_packages }, with: { tree: x }, critical: 'true' }]\n", 2, []string{"cannot unmarshal !!str `true` into bool"}},
+		"refuses a number without JSON form":  {"id: w\ntasks: [{ id: a, type: basic, tool: { id: list_packages }, with: { tree: .inf } }]\n", 2, []string{"tasks[0]", "has no JSON form"}},
+		"refuses a config over the limit":     {"id: w\ntasks:\n  - { id: a, type: basic, tool: { id: list_packages }, with: { tree: " + strings.Repeat("x", 1<<20) + " } }\n", 3, []string{"tasks[0]", "over the limit of 1048576", "put the data in a file"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -153,7 +123,7 @@ func TestLoad(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := Load(c.path, Rules{Tools: toolbox{}})
+			_, err := Load(c.path)
 			if err == nil || !strings.Contains(err.Error(), c.says) || len(err.Error()) > 500 {
 				t.Errorf("Load = %.500v; want %q", err, c.says)
 			}
@@ -163,7 +133,7 @@ func TestLoad(t *testing.T) {
 
 func TestNormalizedConfigsAreCompleteInThemselves(t *testing.T) {
 	t.Parallel()
-	w, err := Parse("w.yaml", []byte(`
+	w, err := parse(`
 id: w
 with: { dir: /src, n: 1 }
 env: { A: workflow, B: workflow }
@@ -172,33 +142,29 @@ tasks:
     type: parallel
     env: { B: task, C: task }
     tasks:
-      - { id: c, type: basic, tool: { id: echo }, env: { C: child }, with: { text: "{{ .env.A }} {{ .env.B }} {{ .env.C }} {{ .with.dir }}" } }
+      - { id: c, type: basic, tool: { id: list_packages }, env: { C: child }, with: { tree: "{{ .env.A }} {{ .env.B }} {{ .env.C }} {{ .with.dir }}" } }
     on_success: { next: s }
   - id: s
     type: collection
-    mode: sequential
+    max_workers: 1
     items: [x, { y: 1 }]
-    task: { type: basic, tool: { id: echo }, with: { text: "{{ .item }}", more: ["{{ .index }}", "no. {{ .index }}"] }, timeout: 2s, retry: { max_attempts: 7 } }
-`), Rules{Tools: toolbox{}, Settle: func(with map[string]any) error { with["dir"] = "/other"; return nil }})
+    task: { type: basic, tool: { id: ledger_append }, with: { out: "{{ .with.dir }}", key: "{{ .item }}", entry: ["{{ .index }}", "no. {{ .index }}"] }, timeout: 2s, retry: { max_attempts: 7 } }
+`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p, s := &w.Tasks[0], &w.Tasks[1]
-	if time.Duration(p.Timeout) != 5*time.Minute || *p.Retry != (Retry{3, Duration(time.Second), Duration(time.Minute), 2}) || p.MaxWorkers != 8 || p.Strategy != WaitAll {
-		t.Errorf("defaults are missing: %+v %+v", p, p.Retry)
+	if p.Timeout != 5*time.Minute || p.Retry != (Retry{3, time.Second}) || p.MaxWorkers != 8 || s.MaxWorkers != 1 {
+		t.Errorf("defaults: %+v", p)
 	}
-	if s.MaxWorkers != 1 || s.Mode != InSequence {
-		t.Errorf("a sequential collection has %d workers", s.MaxWorkers)
-	}
-
 	children, err := p.Children(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := children[0].With["text"]; got != "workflow task child /other" {
+	if got := children[0].With["tree"]; got != "workflow task child /src" {
 		t.Errorf("the child's text is %q", got)
 	}
-	if p.Tasks[0].Rendered || !children[0].Rendered || children[0].ParentID != "p" {
+	if p.Tasks[0].Rendered || !children[0].Rendered {
 		t.Error("Children changed its source, or did not mark the child")
 	}
 
@@ -210,14 +176,28 @@ tasks:
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{`"id":"s.2"`, `"text":{"y":1}`, `"more":[1,"no. 1"]`, `"timeout":"2s"`, `"max_attempts":7`, `"workflow_id":"w"`} {
+	for _, want := range []string{`"id":"s.2"`, `"key":{"y":1}`, `"entry":[1,"no. 1"]`, `"timeout":2000000000`, `"max_attempts":7`} {
 		if !strings.Contains(string(data), want) {
 			t.Errorf("%s is not in %s", want, data)
 		}
 	}
-	var back Task
-	if err := json.Unmarshal(data, &back); err != nil || time.Duration(back.Timeout) != 2*time.Second {
-		t.Errorf("a config does not survive JSON: %v %+v", err, back)
+}
+
+func TestNeedsNamesWhatTemplatesRead(t *testing.T) {
+	t.Parallel()
+	w, err := parse(`
+id: w
+tasks:
+  - id: s
+    type: collection
+    items: "{{ .tasks.one.output.items }}"
+    task: { type: basic, description: "{{ .tasks.two.error }}", tool: { id: list_packages }, with: { tree: ["{{.tasks.three-3.output}}"] } }
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(w.Tasks[0].Needs(), " "); got != "one three-3 two" {
+		t.Errorf("Needs = %q", got)
 	}
 }
 
@@ -229,20 +209,19 @@ with: { secret: s3cret }
 tasks:
   - id: s
     type: collection
-    items: ["{{ .with.secret }}"]
-    task: { type: basic, tool: { id: echo }, with: { text: "{{ .item }}" } }
+    items: [tricky]
+    task: { type: basic, tool: { id: list_packages }, with: { tree: "{{ .item }}" } }
 `)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Tasks[0].Items = []any{map[string]any{"tricky": "x"}}
 	children, err := w.Tasks[0].Children(map[string]any{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	children[0].With["text"] = "{{ .with.secret }}" // as if an item had said so
+	children[0].With["tree"] = "{{ .with.secret }}" // as if an item had said so
 	resolved, err := children[0].Resolve(nil)
-	if err != nil || resolved.With["text"] != "{{ .with.secret }}" {
+	if err != nil || resolved.With["tree"] != "{{ .with.secret }}" {
 		t.Errorf("a child's value was rendered again: %v, %v", resolved.With, err)
 	}
 }

@@ -13,47 +13,41 @@ type FileError struct {
 	Field  string // path of the field, for example tasks[2].on_success.next; "" for the file as a whole
 	What   string // what is wrong
 	Remedy string // what would be right
-	Err    error  // cause, if there is one
 }
 
 // Error gives file, line, field, problem and remedy in one line.
-func (p *FileError) Error() string {
-	var b strings.Builder
-	b.WriteString(p.File)
-	if p.Line > 0 {
-		fmt.Fprintf(&b, ":%d", p.Line)
+func (e *FileError) Error() string {
+	at := cut(e.File)
+	if e.Line > 0 {
+		at = fmt.Sprintf("%s:%d", at, e.Line)
 	}
-	b.WriteString(": ")
-	if p.Field != "" {
-		b.WriteString(p.Field + ": ")
+	if e.Field != "" {
+		at += ": " + cut(e.Field)
 	}
-	b.WriteString(oneLine(p.What))
-	if p.Remedy != "" {
-		b.WriteString("; " + oneLine(p.Remedy))
-	}
-	return b.String()
+	return fmt.Sprintf("%s: %s; %s", at, cut(e.What), cut(e.Remedy))
 }
 
-// oneLine makes text that may repeat parts of the file fit for one.
-func oneLine(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, s)
-	const limit = 300
+func (w *Workflow) problem(line int, field, what, remedy string) error {
+	return &FileError{File: w.file, Line: line, Field: field, What: what, Remedy: remedy}
+}
+
+// at makes the problem of a field.
+func (w *Workflow) at(field, what, remedy string) error {
+	return w.problem(w.line(field), field, what, remedy)
+}
+
+// cut makes one line of text, of a length that can be read: it may repeat parts
+// of the file.
+func cut(s string) string {
+	const limit = 200
+	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }), " ")
 	if len(s) > limit {
 		return strings.ToValidUTF8(s[:limit], "") + "..."
 	}
 	return s
 }
 
-// Unwrap gives the cause.
-func (p *FileError) Unwrap() error { return p.Err }
-
-// quote shows the start of a value from the file: long ones are cut, control
-// characters are escaped.
+// quote shows the start of a value from the file, control characters escaped.
 func quote(s string) string {
 	const limit = 40
 	if len(s) <= limit {
@@ -62,21 +56,11 @@ func quote(s string) string {
 	return fmt.Sprintf("%q...", strings.ToValidUTF8(s[:limit], ""))
 }
 
-// shown is a file name fit for a line of text.
-func shown(file string) string {
-	if len(file) <= 200 && !strings.ContainsFunc(file, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return file
-	}
-	return quote(file)
-}
-
 // list joins names for a remedy: "a, b or c".
 func list(names []string) string {
-	switch len(names) {
-	case 0:
-		return "none"
-	case 1:
-		return names[0]
+	last := len(names) - 1
+	if last < 1 {
+		return strings.Join(names, "")
 	}
-	return strings.Join(names[:len(names)-1], ", ") + " or " + names[len(names)-1]
+	return strings.Join(names[:last], ", ") + " or " + names[last]
 }

@@ -28,7 +28,7 @@ func TestRender(t *testing.T) {
 		"reads names with a dash":        {"{{ .tasks.list-all.output.count }}", json.Number("3"), ""},
 		"goes into lists and mappings":   {map[string]any{"a": []any{"{{ .item.name }}", 1}}, map[string]any{"a": []any{"x", 1}}, ""},
 		"refuses a path to nowhere":      {"{{ .item.none }}", nil, "there is no .item.none"},
-		"refuses fields of a scalar":     {"{{ .item.name.x }}", nil, ".item.name has no fields"},
+		"refuses fields of a scalar":     {"{{ .item.name.x }}", nil, "there is no .item.name.x (x)"},
 		"refuses a list inside a text":   {"a {{ .item.list }}", nil, "use it alone"},
 		"names the field that is wrong":  {map[string]any{"a": "{{ .item.none }}"}, nil, "a: there is no"},
 		"leaves a value with braces be":  {"{{ .item.name }}}}", "x}}", ""},
@@ -53,7 +53,7 @@ func TestRender(t *testing.T) {
 // FuzzParse looks for input that panics, and for problems that are not one
 // short line.
 func FuzzParse(f *testing.F) {
-	f.Add("id: w\ntasks: [" + echo + "]\n")
+	f.Add("id: w\ntasks: [" + list1 + "]\n")
 	f.Add("id: w\ntasks:\n  - id: a\n    type: collection\n    items: \"{{ .tasks.b.output }}\"\n    task: { type: basic }\n")
 	f.Add("a: &a [*a]\n")
 	f.Add("? {}\n: x\n")

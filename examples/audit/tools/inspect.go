@@ -34,19 +34,19 @@ type packageFacts struct {
 }
 
 // inspectPackage parses the Go files of one directory.
-func inspectPackage(ctx context.Context, _ Call, in inspectInput) (packageFacts, error) {
+func inspectPackage(ctx context.Context, _ Call, in inspectInput) (any, error) {
 	facts := packageFacts{Package: in.Package}
 	root, err := openTree(in.Tree)
 	if err != nil {
-		return facts, err
+		return nil, err
 	}
 	defer func() { _ = root.Close() }()
 	entries, err := fs.ReadDir(root.FS(), in.Package)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
-		return facts, fmt.Errorf("%w: package: %w", ErrInput, err)
+		return nil, fmt.Errorf("%w: package: %w", ErrInput, err)
 	}
 	if err != nil {
-		return facts, err
+		return nil, err
 	}
 	sum := sha256.New()
 	for _, entry := range entries { // ReadDir sorts by name
@@ -54,17 +54,17 @@ func inspectPackage(ctx context.Context, _ Call, in inspectInput) (packageFacts,
 			continue
 		}
 		if ctx.Err() != nil {
-			return facts, context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
 		name := path.Join(in.Package, entry.Name())
 		data, err := root.ReadFile(filepath.FromSlash(name))
 		if err != nil {
-			return facts, err
+			return nil, err
 		}
 		sum.Write(fmt.Appendf(nil, "%s\x00%d\x00", entry.Name(), len(data)))
 		sum.Write(data)
 		if err := facts.add(name, data); err != nil {
-			return facts, err
+			return nil, err
 		}
 	}
 	facts.SHA256 = hex.EncodeToString(sum.Sum(nil))
@@ -78,7 +78,7 @@ func (f *packageFacts) add(name string, data []byte) error {
 	}
 	f.Files++
 	f.Lines += bytes.Count(data, []byte("\n"))
-	if len(data) > 0 && data[len(data)-1] != '\n' {
+	if len(data) > 0 && !bytes.HasSuffix(data, []byte("\n")) {
 		f.Lines++
 	}
 	for _, decl := range file.Decls {
@@ -96,9 +96,6 @@ func (f *packageFacts) add(name string, data []byte) error {
 
 func isTest(name string) bool {
 	rest, ok := strings.CutPrefix(name, "Test")
-	if !ok || name == "TestMain" {
-		return false
-	}
 	r, _ := utf8.DecodeRuneInString(rest)
-	return rest == "" || !unicode.IsLower(r)
+	return ok && name != "TestMain" && !unicode.IsLower(r)
 }

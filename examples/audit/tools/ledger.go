@@ -30,59 +30,35 @@ type ledgerInput struct {
 	Entry json.RawMessage `json:"entry"`
 }
 
-type ledgerOutput struct {
-	Seq int `json:"seq"`
-}
+// LedgerName is the file in the out directory that holds a workflow's ledger.
+func LedgerName(workflowID string) string { return "ledger-" + workflowID + ".jsonl" }
 
 // ledgerAppend adds a line to the workflow's ledger. It reads the whole file
 // and replaces it, so it must not run twice at a time: the task that uses it is
 // critical.
-func ledgerAppend(_ context.Context, call Call, in ledgerInput) (ledgerOutput, error) {
-	file := filepath.Join(in.Out, ledgerName(call.WorkflowID))
+func ledgerAppend(_ context.Context, call Call, in ledgerInput) (any, error) {
+	file := filepath.Join(in.Out, LedgerName(call.WorkflowID))
 	data, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return ledgerOutput{}, err
+		return nil, err
 	}
-	lines, err := parseLedger(data)
-	if err != nil {
-		return ledgerOutput{}, err
-	}
-	for _, l := range lines {
-		if l.Key == in.Key {
-			return ledgerOutput{Seq: l.Seq}, nil // an earlier attempt wrote it
-		}
-	}
-	next := ledgerLine{Seq: len(lines) + 1, Prev: head(data), Fence: call.Fence, Key: in.Key, Entry: in.Entry}
-	line, err := json.Marshal(next)
-	if err != nil {
-		return ledgerOutput{}, fmt.Errorf("%w: entry: %w", ErrInput, err)
-	}
-	return ledgerOutput{Seq: next.Seq}, replace(file, append(append(data, line...), '\n'))
-}
-
-// ledgerName keeps the ledgers of workflows that share a directory apart.
-func ledgerName(workflowID string) string { return "ledger-" + workflowID + ".jsonl" }
-
-func parseLedger(data []byte) ([]ledgerLine, error) {
-	var lines []ledgerLine
+	next := ledgerLine{Seq: 1, Fence: call.Fence, Key: in.Key, Entry: in.Entry}
 	for line := range bytes.Lines(data) {
 		var l ledgerLine
 		if err := json.Unmarshal(line, &l); err != nil {
-			return nil, fmt.Errorf("%w: line %d of the ledger: %w", ErrInput, len(lines)+1, err)
+			return nil, fmt.Errorf("%w: line %d of the ledger: %w", ErrInput, next.Seq, err)
 		}
-		lines = append(lines, l)
+		if l.Key == in.Key {
+			return map[string]any{"seq": l.Seq}, nil // an earlier attempt wrote it
+		}
+		sum := sha256.Sum256(line)
+		next.Seq, next.Prev = l.Seq+1, hex.EncodeToString(sum[:])
 	}
-	return lines, nil
-}
-
-// head is the hash of the last line of a ledger.
-func head(data []byte) string {
-	if len(data) == 0 {
-		return ""
+	line, err := json.Marshal(next)
+	if err != nil {
+		return nil, fmt.Errorf("%w: entry: %w", ErrInput, err)
 	}
-	last := data[bytes.LastIndexByte(data[:len(data)-1], '\n')+1:]
-	sum := sha256.Sum256(last)
-	return hex.EncodeToString(sum[:])
+	return map[string]any{"seq": next.Seq}, replace(file, append(append(data, line...), '\n'))
 }
 
 // replace writes a file so that readers see the old content or the new.

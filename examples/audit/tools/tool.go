@@ -9,7 +9,6 @@ import (
 	"maps"
 	"reflect"
 	"slices"
-	"strings"
 )
 
 // ErrInput marks an error that the same call would meet again: a with that the
@@ -25,31 +24,26 @@ type Call struct {
 
 // tool is one built-in: the fields it reads, and what it does.
 type tool struct {
-	required, optional []string
-	run                func(ctx context.Context, call Call) (any, error)
+	params []string
+	run    func(ctx context.Context, call Call) (any, error)
 }
 
 // define makes a tool of a function over a typed input. The json tags of In
-// are the fields of with; omitempty or omitzero makes one optional.
-func define[In, Out any](run func(context.Context, Call, In) (Out, error)) tool {
+// are the fields of with.
+func define[In any](run func(context.Context, Call, In) (any, error)) tool {
 	var t tool
 	for field := range reflect.TypeFor[In]().Fields() {
-		name, option, _ := strings.Cut(field.Tag.Get("json"), ",")
-		if option != "" {
-			t.optional = append(t.optional, name)
-		} else {
-			t.required = append(t.required, name)
-		}
+		t.params = append(t.params, field.Tag.Get("json"))
 	}
 	t.run = func(ctx context.Context, call Call) (any, error) {
-		with, err := json.Marshal(call.With)
-		if err != nil {
-			return nil, fmt.Errorf("%w: with: %w", ErrInput, err)
-		}
-		dec := json.NewDecoder(bytes.NewReader(with))
-		dec.DisallowUnknownFields()
 		var in In
-		if err := dec.Decode(&in); err != nil {
+		with, err := json.Marshal(call.With)
+		if err == nil {
+			dec := json.NewDecoder(bytes.NewReader(with))
+			dec.DisallowUnknownFields()
+			err = dec.Decode(&in)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%w: with: %w", ErrInput, err)
 		}
 		return run(ctx, call, in)
@@ -57,35 +51,28 @@ func define[In, Out any](run func(context.Context, Call, In) (Out, error)) tool 
 	return t
 }
 
-// Box is the set of built-in tools. It is safe for concurrent use.
-type Box struct{ tools map[string]tool }
-
-// BuiltIn returns the tools of the demo.
-func BuiltIn() Box {
-	return Box{map[string]tool{
-		"list_packages":   define(listPackages),
-		"inspect_package": define(inspectPackage),
-		"file_kinds":      define(fileKinds),
-		"find_markers":    define(findMarkers),
-		"ledger_append":   define(ledgerAppend),
-		"write_report":    define(writeReport),
-	}}
+// builtIn are the tools there are.
+var builtIn = map[string]tool{
+	"list_packages":   define(listPackages),
+	"inspect_package": define(inspectPackage),
+	"ledger_append":   define(ledgerAppend),
+	"write_report":    define(writeReport),
 }
 
 // Names lists the tools, sorted.
-func (b Box) Names() []string { return slices.Sorted(maps.Keys(b.tools)) }
+func Names() []string { return slices.Sorted(maps.Keys(builtIn)) }
 
-// Params lists the fields that a tool reads from with.
-func (b Box) Params(name string) (required, optional []string, ok bool) {
-	t, ok := b.tools[name]
-	return t.required, t.optional, ok
+// Params lists the fields that a tool reads from with; it needs all of them.
+func Params(name string) (fields []string, ok bool) {
+	t, ok := builtIn[name]
+	return t.params, ok
 }
 
 // Run runs a tool. Its output has a JSON form.
-func (b Box) Run(ctx context.Context, name string, call Call) (any, error) {
-	t, ok := b.tools[name]
+func Run(ctx context.Context, name string, call Call) (any, error) {
+	t, ok := builtIn[name]
 	if !ok {
-		return nil, fmt.Errorf("%w: there is no tool %q in this worker; it has %s", ErrInput, name, strings.Join(b.Names(), ", "))
+		return nil, fmt.Errorf("%w: this worker has no tool %q", ErrInput, name)
 	}
 	out, err := t.run(ctx, call)
 	if err != nil {
