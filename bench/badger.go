@@ -31,7 +31,7 @@ func badgerRows() []harness.Row {
 			Run: badgerSet{server: always}.run,
 		},
 		{
-			Key: "config_set_vs_badger_sync_memory", Group: groupConfig,
+			Key: "config_set_vs_badger_sync_volatile", Group: groupConfig,
 			How: sides + "no persistence",
 			Run: badgerSet{}.run,
 		},

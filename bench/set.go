@@ -63,11 +63,13 @@ func (s set) run(ctx context.Context, lab *harness.Lab) (harness.Outcome, error)
 	if err != nil {
 		return harness.Outcome{}, err
 	}
+	text := func(n int) ([]byte, error) { return json.Marshal(f.theirs[n]) }
+	if s.marshalled {
+		text = func(n int) ([]byte, error) { return f.texts[n], nil }
+	}
 	rounds, err := plan.Compare(ctx, f.ours(store), func(ctx context.Context, n int) error {
-		text := []byte(nil)
-		if s.marshalled {
-			text = f.texts[n]
-		} else if text, err = json.Marshal(f.theirs[n]); err != nil {
+		text, err := text(n)
+		if err != nil {
 			return err
 		}
 		return client.Set(ctx, f.names[n], text, ttl).Err()

@@ -37,8 +37,6 @@ const templates = 2000
 // batchSize is what fixtures are written by.
 const batchSize = 500
 
-type typed = redisstate.Typed[taskconfig.Config]
-
 // openStore makes our side: a client and a store as the plugin makes them, with
 // metrics and the slow-operation log on and tracing as it is without an exporter.
 func openStore(ctx context.Context, lab *harness.Lab, server *redistest.Server, o redisstate.Options) (*redisstate.Store, error) {

@@ -149,7 +149,7 @@ func TestRandomNumbersAreTheSameForTheSameSeedAndRow(t *testing.T) {
 	first := func(seed uint64, key string) uint64 {
 		return (&Lab{settings: Settings{Seed: seed}, key: key}).Rand().Uint64()
 	}
-	if first(1, "a") != first(1, "a") {
+	if again := first(1, "a"); again != first(1, "a") {
 		t.Error("one seed gave two numbers")
 	}
 	if first(1, "a") == first(2, "a") || first(1, "a") == first(1, "b") {
