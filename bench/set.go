@@ -63,12 +63,8 @@ func (s set) run(ctx context.Context, lab *harness.Lab) (harness.Outcome, error)
 	if err != nil {
 		return harness.Outcome{}, err
 	}
-	text := func(n int) ([]byte, error) { return json.Marshal(f.theirs[n]) }
-	if s.marshalled {
-		text = func(n int) ([]byte, error) { return f.texts[n], nil }
-	}
 	rounds, err := plan.Compare(ctx, f.ours(store), func(ctx context.Context, n int) error {
-		text, err := text(n)
+		text, err := f.text(n)
 		if err != nil {
 			return err
 		}
@@ -105,6 +101,14 @@ func newFresh(lab *harness.Lab, n int, marshalled bool) (*fresh, error) {
 		}
 	}
 	return f, nil
+}
+
+// text is the JSON of their n-th config.
+func (f *fresh) text(n int) ([]byte, error) {
+	if f.texts != nil {
+		return f.texts[n], nil
+	}
+	return json.Marshal(f.theirs[n])
 }
 
 // ours is our side of every row of writes.

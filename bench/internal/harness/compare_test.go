@@ -6,7 +6,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // record makes both sides write their letter into one log.
@@ -69,14 +71,21 @@ func TestOperationsAreNumberedOnceEach(t *testing.T) {
 func TestAllCallersRunAtTheSameTime(t *testing.T) {
 	t.Parallel()
 	const callers = 4
-	var inside sync.WaitGroup
-	inside.Add(callers)
+	var inside atomic.Int64
+	all := make(chan struct{})
 	meet := func(_ context.Context, n int) error {
-		if n < callers { // the first turn: nobody gets on alone
-			inside.Done()
-			inside.Wait()
+		if n >= callers {
+			return nil
 		}
-		return nil
+		if inside.Add(1) == callers {
+			close(all)
+		}
+		select { // in the first turn nobody gets on alone
+		case <-all:
+			return nil
+		case <-time.After(10 * time.Second):
+			return errors.New("the others did not come")
+		}
 	}
 	nothing := func(context.Context, int) error { return nil }
 	if _, err := lab(1).Plan(Plan{Callers: callers, Turn: callers, Pairs: 1}).Compare(t.Context(), meet, nothing); err != nil {
