@@ -116,6 +116,15 @@ integration-warm: prerequisites
 integration-cold: prerequisites
 	$(call in-modules,CGO_ENABLED=1 TEMPORAL_REDIS_TEST_STICKY=0 $(BOUND) $(CURDIR)/scripts/integration.sh -race -timeout $(TEST_TIMEOUT))
 
+##@ Benchmarks
+
+BENCH ?=
+.PHONY: bench
+bench: prerequisites ## peers side by side, minutes (BENCH=config or a row's key, ARGS="-quick"); docs/benchmarks.md
+	@scripts/deps.sh redis-server
+	@mkdir -p .build && cd bench && go build -o ../.build/bench .
+	@cd bench && $(BOUND) ../.build/bench -run '$(BENCH)' $(ARGS)
+
 ##@ Tidying up
 
 .PHONY: clean

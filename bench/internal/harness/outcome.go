@@ -1,0 +1,60 @@
+package harness
+
+import "time"
+
+// Latency is the outcome "our p50 / their p50", in microseconds.
+func Latency(rounds []Round) Outcome {
+	return outcome(rounds, Microseconds, Side.p50, func(ours, theirs float64) float64 { return ours / theirs })
+}
+
+// Speedup is the outcome "their p50 / our p50", in microseconds.
+func Speedup(rounds []Round) Outcome {
+	return outcome(rounds, Microseconds, Side.p50, func(ours, theirs float64) float64 { return theirs / ours })
+}
+
+// Throughput is the outcome "our operations per second / theirs".
+func Throughput(rounds []Round) Outcome {
+	return outcome(rounds, PerSecond, Side.perSecond, func(ours, theirs float64) float64 { return ours / theirs })
+}
+
+func (s Side) p50() float64 { return micros(quantile(s.Samples, 0.50)) }
+
+// outcome takes one ratio and one figure of each side from every round, and
+// their medians. A p99 needs the samples of all rounds.
+func outcome(rounds []Round, unit string, figure func(Side) float64, ratio func(ours, theirs float64) float64) Outcome {
+	var ratios, ours, theirs []float64
+	var allOurs, allTheirs []time.Duration
+	for _, r := range rounds {
+		a, b := figure(r.Ours), figure(r.Theirs)
+		ratios = append(ratios, ratio(a, b))
+		ours, theirs = append(ours, a), append(theirs, b)
+		allOurs = append(allOurs, r.Ours.Samples...)
+		allTheirs = append(allTheirs, r.Theirs.Samples...)
+	}
+	return Outcome{
+		Value:   median(ratios),
+		Spread:  spread(ratios),
+		Ours:    Figure{Value: median(ours), P99: micros(quantile(allOurs, 0.99))},
+		Theirs:  Figure{Value: median(theirs), P99: micros(quantile(allTheirs, 0.99))},
+		Unit:    unit,
+		Samples: rounds,
+	}
+}
+
+// Sizes is the outcome "our bytes / their bytes" of something measured once a
+// round.
+func Sizes[S any](samples []S, ours, theirs func(S) float64) Outcome {
+	var ratios, a, b []float64
+	for _, s := range samples {
+		a, b = append(a, ours(s)), append(b, theirs(s))
+		ratios = append(ratios, ours(s)/theirs(s))
+	}
+	return Outcome{
+		Value:   median(ratios),
+		Spread:  spread(ratios),
+		Ours:    Figure{Value: median(a)},
+		Theirs:  Figure{Value: median(b)},
+		Unit:    Bytes,
+		Samples: samples,
+	}
+}
