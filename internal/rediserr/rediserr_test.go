@@ -43,10 +43,11 @@ var replies = map[string]rediserr.Class{
 	"ERR AUTH <password> called without any password configured for the default user.":                 rediserr.Denied,
 	"ERR Client sent AUTH, but no password is set":                                                     rediserr.Denied, // Redis 5
 	"ERR invalid password": rediserr.Denied, // Redis 5
-	"ERR The user executing the script can't run this command or subcommand; ACL failure in script: no perms": rediserr.Denied,
-	"WRONGTYPE Operation against a key holding the wrong kind of value":                                       rediserr.Permanent,
-	"CROSSSLOT Keys in request don't hash to the same slot":                                                   rediserr.Permanent,
-	"NOSCRIPT No matching script. Please use EVAL.":                                                           rediserr.Permanent,
+	"ERR The user executing the script can't run this command or subcommand; ACL failure in script: no perms":     rediserr.Denied,
+	"ERR The user executing the script can't run this command or subcommand script: 80a1b5f2, on @user_script:5.": rediserr.Denied, // 7.0.15
+	"WRONGTYPE Operation against a key holding the wrong kind of value":                                           rediserr.Permanent,
+	"CROSSSLOT Keys in request don't hash to the same slot":                                                       rediserr.Permanent,
+	"NOSCRIPT No matching script. Please use EVAL.":                                                               rediserr.Permanent,
 	"ERR syntax error":             rediserr.Permanent,
 	"ERR DB index is out of range": rediserr.Permanent,
 	"ERR unknown command 'FOO', with args beginning with: 'a' 'b' ": rediserr.Permanent,

@@ -56,8 +56,10 @@ func classifyText(text string) Class {
 	switch {
 	case strings.HasPrefix(text, "max number of clients"):
 		return Unavailable
-	// An ACL denial inside a script has no NOPERM code (Redis 7.0).
+	// An ACL denial inside a script has no NOPERM code (Redis 7.0), and in some
+	// of the forms nothing but this beginning.
 	case strings.Contains(text, "ACL failure in script"),
+		strings.HasPrefix(text, "The user executing the script can't"),
 		strings.HasPrefix(text, "AUTH <password> called without any password configured"),
 		strings.HasPrefix(text, "Client sent AUTH, but no password is set"),
 		strings.HasPrefix(text, "invalid username-password pair"),
