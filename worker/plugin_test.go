@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	"go.temporal.io/sdk/interceptor"
 	sdkworker "go.temporal.io/sdk/worker"
 
+	"github.com/compozy/temporal-redis/activities"
 	"github.com/compozy/temporal-redis/interceptors"
 	"github.com/compozy/temporal-redis/redisstate"
 	"github.com/compozy/temporal-redis/worker"
@@ -262,8 +264,9 @@ func TestLifecycle(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(i.names.names) != 2 {
-			t.Errorf("registered %v, want each activity once", i.names.names)
+		want := []string{activities.PinConfigsName, activities.DeleteConfigsName, activities.ExtendConfigsName}
+		if !slices.Equal(i.names.names, want) {
+			t.Errorf("registered %v, want each activity once: %v", i.names.names, want)
 		}
 		i.stop(t.Context()) // the inner one
 		if err := plugin.Close(t.Context()); !errors.Is(err, worker.ErrWorkersRunning) {

@@ -19,6 +19,7 @@ type (
 	countsEverything    struct{ Store }
 	livesByID           struct{ Store }
 	acceptsMismatch     struct{ Store }
+	extendsByReading    struct{ Store }
 	// loadsItself loads what is missing without its store.
 	loadsItself struct {
 		Store
@@ -72,6 +73,14 @@ func (s acceptsMismatch) Get(ctx context.Context, key redisstate.Key) (redisstat
 	config, err := s.Store.Get(ctx, key)
 	if errors.Is(err, redisstate.ErrSourceMismatch) {
 		return s.Store.Get(ctx, redisstate.ID(key.ID))
+	}
+	return config, err
+}
+
+func (s extendsByReading) Get(ctx context.Context, key redisstate.Key) (redisstate.Config, error) {
+	config, err := s.Store.Get(ctx, key)
+	if err == nil {
+		_, err = s.Extend(ctx, 0, key)
 	}
 	return config, err
 }
@@ -138,7 +147,7 @@ func TestConfigStore_rejects_stores_with_a_fault_in_what_lasts(t *testing.T) {
 		"TTL is that of the current content":   {wrapped(func(s Store) Store { return livesByID{s} }), "tells how long a config stays"},
 		"reads do not extend":                  {optioned(func(o *redisstate.Options) { o.FixedTTL = true }), "extends the life of what is read"},
 		"reads of metadata do not extend":      {optioned(func(o *redisstate.Options) { o.FixedTTL = true }), "extends the life of metadata that is read"},
-		"reads extend what is fixed":           {optioned(func(o *redisstate.Options) { o.FixedTTL = false }), "does not extend by reading where lives are fixed"},
+		"reads extend what is fixed":           {wrapped(func(s Store) Store { return extendsByReading{s} }), "does not extend by reading where lives are fixed"},
 		"the source is not asked":              {optioned(func(o *redisstate.Options) { o.Source = nil }), "regenerates what is missing from its source"},
 		"the source is not asked for many":     {selfLoading(true), "regenerates many at once"},
 		"what the source gave is not saved":    {selfLoading(false), "regenerates what is missing from its source"},
