@@ -158,8 +158,8 @@ func (n NodeReport) findings() []Finding {
 	}
 	if n.AppendOnly == "no" {
 		found = append(found, Finding{TopicPersistence, n.Address,
-			"there is no append-only file: a restart forgets who holds which lock, so a master that restarted grants none for one lock TTL, " +
-				"and it forgets configs; set appendonly yes (appendfsync always lets locks go on at once), or be able to save configs again"})
+			"there is no append-only file: a restart forgets who holds which lock, so another may be granted it while its holder still works, " +
+				"and it forgets configs; set appendonly yes (for locks with appendfsync always), and be able to save configs again"})
 	}
 	return found
 }

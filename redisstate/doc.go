@@ -70,7 +70,9 @@
 // Under the namespace: config:<id> (current content), config:<id>@<digest>
 // (overwritten content), index:<workflow> and index:<workflow>@aside (the ids and
 // the overwritten contents of a workflow; hints that are pruned when they are
-// read), metadata:<name>. Ids and names are percent-encoded.
+// read), metadata:<name>, session:<execution> (hash of a run's values), @counters
+// and @gauges (hashes; 30 days after the last write). Ids and names are
+// percent-encoded.
 //
 // # Not for
 //
