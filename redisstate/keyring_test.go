@@ -116,7 +116,7 @@ func TestKeyRing_shows_no_key(t *testing.T) {
 		EncryptionKey{ID: canary + "=", Key: nil}.String())
 	forms := []string{
 		canary, fmt.Sprintf("%x", canary), fmt.Sprintf("%X", canary), base64.StdEncoding.EncodeToString([]byte(canary)),
-		fmt.Sprint(k.Key), fmt.Sprintf("%#v", k.Key),
+		fmt.Sprintf("%d", k.Key), fmt.Sprintf("%#v", k.Key),
 	}
 	named := 0
 	for _, text := range shown {
