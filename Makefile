@@ -77,7 +77,7 @@ $(LINT) $(WORKFLOWCHECK): tools/lint/go.mod tools/lint/go.sum
 
 .PHONY: lint
 lint: deps-lint ## golangci-lint (imports' direction by depguard), Temporal's workflowcheck, tidy go.mod
-	$(call in-modules,$(LINT) run --config $(CURDIR)/.golangci.yml ./...)
+	$(call in-modules,$(LINT) run --allow-parallel-runners --config $(CURDIR)/.golangci.yml ./...)
 	$(call in-modules,$(WORKFLOWCHECK) ./...)
 	@$(MAKE) --no-print-directory tidy-check
 
