@@ -20,7 +20,6 @@ const blobHead = 2
 // encode gives what is stored for plain under a key family and an id. An
 // encrypted blob can be read under the same two only.
 //
-//nolint:unparam // the error is for formats to come; callers have one to return anyway
 func (b blobs) encode(family, id string, plain []byte) ([]byte, error) {
 	head := make([]byte, blobHead, blobHead+maxSealBytes+len(plain))
 	head[versionAt] = formatVersion
