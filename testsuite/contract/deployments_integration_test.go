@@ -78,7 +78,7 @@ func (d deployment) listeners(tb testing.TB, channel string) (total int) {
 	return total
 }
 
-func (d deployment) locks(tb testing.TB) contract.LockManagerBackend {
+func (d deployment) locks(testing.TB) contract.LockManagerBackend {
 	namespace := "contract-" + uuid.NewString()
 	return contract.LockManagerBackend{
 		Open: func(tb testing.TB, o locking.Options) locking.LockManager {
