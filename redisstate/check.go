@@ -157,7 +157,7 @@ func (c *Conn) tell(ctx context.Context, findings []Finding) {
 		if !f.Warning() {
 			level = slog.LevelInfo
 		}
-		c.log.Log(ctx, level, "Redis at start: "+string(f.Topic), "op", "inspect", "redis", f.Node, "reason", f.Text)
+		c.log.Log(ctx, level, "what the look at Redis found", "op", "inspect", "topic", string(f.Topic), "redis", f.Node, "reason", f.Text)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -104,10 +105,7 @@ func (l *load) awaitProgress(t *testing.T, after string) {
 	t.Helper()
 	start := time.Now()
 	l.mu.Lock()
-	before := make(map[string]int, len(l.acked))
-	for id, n := range l.acked {
-		before[id] = n
-	}
+	before := maps.Clone(l.acked)
 	l.mu.Unlock()
 	for deadline := start.Add(30 * time.Second); ; {
 		on := 0

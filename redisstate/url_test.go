@@ -149,7 +149,7 @@ func FuzzParseURL(f *testing.F) {
 		f.Add(raw)
 	}
 	for _, raw := range []string{
-		"redis://u:p@h:1/2?db=3", "redis+sentinel://a,b/m", "redis+cluster://[::1]:1,b", "embedded://x", "unix://u:p@/a?db=1", "rediss://h?max_retries=0",
+		"redis://%zzC4n4ry:p@h", "redis://C4n4ry%:p@h", "redis://C4n4ry:C4n4ry@h/x", "redis://u:p@h:1/2?db=3", "redis+sentinel://a,b/m", "redis+cluster://[::1]:1,b", "embedded://x", "unix://u:p@/a?db=1", "rediss://h?max_retries=0",
 	} {
 		f.Add(raw)
 	}
