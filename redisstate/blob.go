@@ -19,7 +19,6 @@ const blobHead = 2
 
 // encode gives what is stored for plain under a key family and an id. An
 // encrypted blob can be read under the same two only.
-//
 func (b blobs) encode(family, id string, plain []byte) ([]byte, error) {
 	head := make([]byte, blobHead, blobHead+maxSealBytes+len(plain))
 	head[versionAt] = formatVersion

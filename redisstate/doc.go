@@ -65,6 +65,9 @@
 // with the same name share it, and it ends with the last of them. It keeps
 // nothing and is not fast.
 //
+// Conn.Inspect is the look at the server when a process starts, Conn.Check the
+// readiness probe.
+//
 // # Keys
 //
 // Under the namespace: config:<id> (current content), config:<id>@<digest>
