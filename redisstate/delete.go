@@ -87,7 +87,7 @@ func (s *Store) deleteIf(ctx context.Context, id string, content sum) (was bool,
 			if err != nil {
 				return err
 			}
-			if len(header) < headerBytes || header[0] != formatVersion || sum(header[2:]) != content {
+			if held, ok := heldSum(header); !ok || held != content {
 				return nil
 			}
 			_, err = tx.TxPipelined(ctx, func(p redis.Pipeliner) error {

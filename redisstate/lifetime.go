@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -164,7 +165,7 @@ func (s *Store) extend(ctx context.Context, ttl time.Duration, all []*life) erro
 		for _, l := range batch {
 			for _, at := range l.places {
 				if at.index != "" {
-					indexes[at.index] = max(indexes[at.index], at.ttl+indexGrace)
+					indexes[at.index] = max(indexes[at.index], listedFor(at.ttl))
 				}
 			}
 		}
@@ -221,8 +222,15 @@ func (s *Store) locate(ctx context.Context, ttl time.Duration, batch []*life) er
 	return nil
 }
 
+// listedFor is how long an index lives that lists what lives for ttl. A ttl that
+// means forever must not turn into none.
+func listedFor(ttl time.Duration) time.Duration {
+	return min(ttl, math.MaxInt64-indexGrace) + indexGrace
+}
+
 // place adds a key to where l is, if it holds what l is about. Of a value in a
-// newer format only the digest is known.
+// newer format only the digest is known: it counts as one of the workflow that
+// lists it.
 func (s *Store) place(l *life, head *redis.StringCmd, name string, index func(string) string, ttl time.Duration) {
 	raw, err := head.Bytes()
 	held, ok := heldSum(raw)
@@ -232,7 +240,7 @@ func (s *Store) place(l *life, head *redis.StringCmd, name string, index func(st
 	at := place{name: name, ttl: ttl}
 	v, err := decodeHeader(raw)
 	if err != nil {
-		v = value{ttl: s.ttl}
+		v = value{ttl: s.ttl, workflow: l.of}
 	}
 	if l.of != "" && v.workflow != l.of {
 		return

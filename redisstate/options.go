@@ -53,10 +53,10 @@ type Options struct {
 	// Defaults to none.
 	SentinelUsername, SentinelPassword string
 	// Client is a client that the host already has; the connection options
-	// above and below are then not used. It is never closed here, and it is
-	// left as it is unless InstrumentClient says otherwise. A Ring is refused:
-	// it spreads keys over servers that do not know of each other. Defaults to
-	// none.
+	// above and below are then not used. It is never closed here. What is added
+	// to it are the hooks that a Cluster or Sentinel client needs to notice a
+	// fail-over in time, and what InstrumentClient says. A Ring is refused: it
+	// spreads keys over servers that do not know of each other. Defaults to none.
 	Client redis.UniversalClient
 	// InstrumentClient adds our spans, durations and slow-operation warnings to
 	// Client, once however often it is seen here. Defaults to false: the host

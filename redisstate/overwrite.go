@@ -50,7 +50,7 @@ func (s *Store) listAside(w *writing) *index {
 	return &index{
 		key: s.space.WorkflowAsideIndex(w.old.workflow),
 		ids: []any{asideMember(w.ref.ID, w.old.sum.digest())},
-		ttl: w.old.ttl + indexGrace,
+		ttl: listedFor(w.old.ttl),
 	}
 }
 
@@ -69,7 +69,7 @@ func (s *Store) inherit(ctx context.Context, kept []*writing, left []*redis.Dura
 	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for w, life := range longer {
 			if x := s.listAside(w); x != nil {
-				p.Do(ctx, "pexpire", x.key, (life + indexGrace).Milliseconds(), "gt")
+				p.Do(ctx, "pexpire", x.key, listedFor(life).Milliseconds(), "gt")
 			}
 			p.Do(ctx, "pexpire", s.aside(w.ref.ID, w.old.sum), life.Milliseconds(), "gt")
 		}
@@ -140,7 +140,7 @@ func (s *Store) rewrite(ctx context.Context, w *writing) error {
 		return err
 	}
 	if life := left.Val(); life > w.new.ttl && w.new.workflow != "" {
-		return s.client.Do(ctx, "pexpire", s.space.WorkflowIndex(w.new.workflow), (life + indexGrace).Milliseconds(), "gt").Err()
+		return s.client.Do(ctx, "pexpire", s.space.WorkflowIndex(w.new.workflow), listedFor(life).Milliseconds(), "gt").Err()
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ package redisstate_test
 import (
 	"errors"
 	"math"
+	"sync"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -23,23 +24,55 @@ var stateRules = []string{
 	"+scan", "+rpush",
 }
 
-func TestSessions_and_Counters_on_redis_server(t *testing.T) {
+// TestSessions_and_Counters_on_every_backend runs both suites on all that we
+// support. It says how many cases each backend kept, and all have to be the same.
+func TestSessions_and_Counters_on_every_backend(t *testing.T) {
 	t.Parallel()
-	plain := redistest.Start(t, redistest.WithUser("state", stateRules...))
-	encrypted := redistest.Start(t, redistest.WithTLS())
-	for name, options := range map[string]redisstate.Options{
+	plain := redistest.Start(t, redistest.WithUnixSocket(), redistest.WithUser("state", stateRules...))
+	encrypted, mutual := redistest.Start(t, redistest.WithTLS()), redistest.Start(t, redistest.WithMutualTLS())
+	watched, shards := redistest.StartSentinel(t), redistest.StartCluster(t)
+	trusted := redisstate.TLSOptions{CAFile: encrypted.Certificates().CAFile}
+	ours := redisstate.TLSOptions{
+		CAFile: mutual.Certificates().CAFile, CertFile: mutual.Certificates().ClientCertFile, KeyFile: mutual.Certificates().ClientKeyFile,
+	}
+	backends := map[string]redisstate.Options{
 		"TCP":                  {URL: plain.URL()},
+		"unix socket":          {URL: plain.UnixURL()},
 		"least-privilege user": {URL: plain.URLFor("state", "state-secret")},
-		"TLS":                  {URL: encrypted.URL(), TLS: redisstate.TLSOptions{CAFile: encrypted.Certificates().CAFile}},
-	} {
+		"TLS":                  {URL: encrypted.URL(), TLS: trusted},
+		"mutual TLS":           {URL: mutual.URL(), TLS: ours},
+		"Sentinel":             {URL: watched.URL()},
+		"Cluster":              {URL: shards.URL()},
+	}
+	var mu sync.Mutex
+	tallies := make(map[string][]*contract.Tally)
+	t.Cleanup(func() { // all cases are over
+		for name := range backends {
+			if len(tallies[name]) != 2 {
+				t.Errorf("%d of 2 suites ran over %s", len(tallies[name]), name)
+			}
+			for _, tally := range tallies[name] {
+				t.Logf("%-9s over %-21s %d of %d cases kept", tally.Suite(), name, tally.Kept(), tally.Cases())
+				if tally.Kept() != tally.Cases() || tally.Cases() == 0 {
+					t.Errorf("%s over %s kept %d of %d cases", tally.Suite(), name, tally.Kept(), tally.Cases())
+				}
+			}
+		}
+	})
+	for name, options := range backends {
 		connect := func(tb testing.TB) redis.UniversalClient { return dial(tb, options) }
+		note := func(tally *contract.Tally) {
+			mu.Lock()
+			defer mu.Unlock()
+			tallies[name] = append(tallies[name], tally)
+		}
 		t.Run("Sessions over "+name, func(t *testing.T) {
 			t.Parallel()
-			contract.Sessions(t, func(tb testing.TB) contract.SessionsBackend { return contract.SessionsOnRedis(tb, connect) })
+			note(contract.Sessions(t, func(tb testing.TB) contract.SessionsBackend { return contract.SessionsOnRedis(tb, connect) }))
 		})
 		t.Run("Counters over "+name, func(t *testing.T) {
 			t.Parallel()
-			contract.Counters(t, func(tb testing.TB) contract.CountersBackend { return contract.CountersOnRedis(tb, connect) })
+			note(contract.Counters(t, func(tb testing.TB) contract.CountersBackend { return contract.CountersOnRedis(tb, connect) }))
 		})
 	}
 }

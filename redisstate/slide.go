@@ -19,7 +19,8 @@ import (
 //
 // A nil *slides extends nothing.
 type slides struct {
-	clock atomic.Int64 // Unix nanoseconds, at most about slideTick behind
+	clock atomic.Int64 // nanoseconds since the start, at most about slideTick behind
+	seen  time.Time    // when clock was moved last; for one goroutine only
 	queue chan *slide
 	send  func(ctx context.Context, batch []*slide) error
 
@@ -83,8 +84,7 @@ func (l *slides) of(key slideKey, ttl time.Duration) *slide {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.started && !l.closed {
-		l.started = true
-		l.clock.Store(time.Now().UnixNano())
+		l.started, l.seen = true, time.Now()
 		l.done.Go(l.run)
 	}
 	e, known := l.young[key]
@@ -106,7 +106,7 @@ func (l *slides) of(key slideKey, ttl time.Duration) *slide {
 func (l *slides) saved(key slideKey, ttl time.Duration) *slide {
 	e := l.of(key, ttl)
 	if e != nil {
-		e.next.Store(time.Now().UnixNano() + int64(ttl)/slidePart)
+		e.next.Store(l.clock.Load() + int64(ttl)/slidePart)
 	}
 	return e
 }
@@ -143,12 +143,21 @@ func (l *slides) run() {
 		case <-l.ctx.Done():
 			return
 		case <-tick.C:
-			l.clock.Store(time.Now().UnixNano())
+			now := time.Now()
+			l.advance(now.Sub(l.seen), now.Round(0).Sub(l.seen.Round(0)))
+			l.seen = now
 			for batch := l.drain(); len(batch) > 0; batch = l.drain() {
 				l.round(batch)
 			}
 		}
 	}
+}
+
+// advance moves the clock by the larger of two steps: the wall clock can be set
+// back, after which no read would find anything due, and the monotonic one stands
+// still while a machine is suspended, whereas Redis goes on.
+func (l *slides) advance(monotonic, wall time.Duration) {
+	l.clock.Add(int64(max(monotonic, wall, 0)))
 }
 
 // drain takes what is queued, up to one batch.

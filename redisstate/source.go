@@ -65,26 +65,14 @@ func (s *Store) regenerateAll(ctx context.Context, missing []*reading) {
 func (s *Store) load(ctx context.Context, key Key) (Config, error) {
 	outcome := telemetry.SourceFailed
 	defer func() { s.metrics.SourceLoads.WithLabelValues(outcome).Inc() }()
-	entry, err := s.ask(ctx, key)
-	if errors.Is(err, ErrNotFound) {
+	w, err := s.ask(ctx, key)
+	if _, missing := errors.AsType[*MissingError](err); missing {
 		outcome = telemetry.SourceMissing
-		return Config{}, &MissingError{Op: opGet, Family: family, Err: err}
 	}
 	if err != nil {
-		text := strings.ReplaceAll(err.Error(), "\n", "; ")
-		return Config{}, fail(opSource, &sourceError{text: text, cause: err})
+		return Config{}, err
 	}
-	if entry.ID == "" {
-		entry.ID = key.ID
-	}
-	if entry.ID != key.ID {
-		return Config{}, fail(opSource, &sourceError{text: "it gave a config with another id"})
-	}
-	w, err := s.prepareOne(entry)
-	if err != nil {
-		return Config{}, fail(opSource, err)
-	}
-	config := Config{Ref: w.ref, Workflow: entry.Workflow, content: w.content}
+	config := Config{Ref: w.ref, Workflow: w.new.workflow, content: w.content}
 	matches := key.Digest == "" || key.Digest == w.ref.Digest
 	outcome = telemetry.SourceLoaded
 	current, err := s.restore(ctx, w, key.Digest != "" && matches)
@@ -106,8 +94,10 @@ func (s *Store) load(ctx context.Context, key Key) (Config, error) {
 	return config, nil
 }
 
-// ask calls the Source. Its panic is an error for those who wait.
-func (s *Store) ask(ctx context.Context, key Key) (entry Entry, err error) {
+// ask calls the Source and encodes what it gives. A panic of the host's code in
+// that, methods of its error and its value included, is an error for those who
+// wait: on this goroutine it would end the process.
+func (s *Store) ask(ctx context.Context, key Key) (w *writing, err error) {
 	returned := false
 	defer func() {
 		if returned {
@@ -115,12 +105,34 @@ func (s *Store) ask(ctx context.Context, key Key) (entry Entry, err error) {
 		}
 		if p := recover(); p != nil {
 			s.log.ErrorContext(ctx, "Options.Source panicked", "op", opSource, "family", family, "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-			err = fmt.Errorf("it panicked (%T)", p)
+			w, err = nil, fail(opSource, &sourceError{text: fmt.Sprintf("it panicked (%T)", p)})
 		}
 	}()
-	entry, err = s.source.Load(ctx, key)
+	w, err = s.fromSource(ctx, key)
 	returned = true
-	return entry, err
+	return w, err
+}
+
+func (s *Store) fromSource(ctx context.Context, key Key) (*writing, error) {
+	entry, err := s.source.Load(ctx, key)
+	if errors.Is(err, ErrNotFound) {
+		return nil, &MissingError{Op: opGet, Family: family, Err: err}
+	}
+	if err != nil {
+		text := strings.ReplaceAll(err.Error(), "\n", "; ")
+		return nil, fail(opSource, &sourceError{text: text, cause: err})
+	}
+	if entry.ID == "" {
+		entry.ID = key.ID
+	}
+	if entry.ID != key.ID {
+		return nil, fail(opSource, &sourceError{text: "it gave a config with another id"})
+	}
+	w, err := s.prepareOne(entry)
+	if err != nil {
+		return nil, fail(opSource, err)
+	}
+	return w, nil
 }
 
 // restore saves what the source gave without overwriting anything: as the

@@ -122,7 +122,7 @@ func decodeHeader(raw []byte) (value, error) {
 	v := value{sum: sum(raw[2:headerBytes])}
 	rest := raw[headerBytes:]
 	ms, n := binary.Uvarint(rest)
-	if n <= 0 || ms > uint64(math.MaxInt64/int64(time.Millisecond)) {
+	if n <= 0 || ms == 0 || ms > uint64(math.MaxInt64/int64(time.Millisecond)) {
 		return value{}, fmt.Errorf("%w: its time to live is unreadable", ErrCorrupt)
 	}
 	v.ttl = time.Duration(ms) * time.Millisecond
