@@ -2,6 +2,7 @@ package redisstate
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
@@ -96,24 +97,45 @@ func (s *Store) prepareOne(e Entry) (*writing, error) {
 	if ttl < time.Millisecond {
 		return nil, fmt.Errorf("%w: TTL is %v; use at least 1ms, or 0 for the store's", ErrInvalidValue, e.TTL)
 	}
-	text, err := encodeValue(s.codec, e.Value)
-	if err != nil {
-		return nil, err
-	}
-	if len(text) > s.maxBytes {
-		return nil, fmt.Errorf("%w: %d bytes of JSON; split it, or raise Options.MaxConfigBytes (%d)", ErrTooLarge, len(text), s.maxBytes)
-	}
-	c, id := newContentOf(text, s.codec)
 	w := &writing{
-		key:     s.space.Config(e.ID),
-		new:     value{sum: id, ttl: ttl, workflow: e.Workflow, payload: text},
-		content: s.contents.share(id, c),
+		ref: Ref{ID: e.ID},
+		key: s.space.Config(e.ID),
+		new: value{ttl: ttl, workflow: e.Workflow},
 
 		envelope: s.envelope,
 	}
-	w.ref = Ref{ID: e.ID, Digest: w.content.digest}
-	w.raw = w.new.encode(w.envelope, e.ID)
+	if err := s.encode(w, e.Value); err != nil {
+		return nil, err
+	}
+	w.content = s.contents.share(w.new.sum, newContent(w.new.sum, w.new.payload, s.codec))
+	w.ref.Digest = w.content.digest
 	return w, nil
+}
+
+// encode makes the payload, its digest and the stored bytes. A payload that is
+// stored as it is stands behind its header from the start and is not copied.
+func (s *Store) encode(w *writing, v any) error {
+	var space [128]byte // enough for most headers, so that none is allocated
+	head, bare := space[:0], w.envelope.bare()
+	if bare {
+		head = w.new.appendHead(head)
+	}
+	raw, err := appendValue(head, s.codec, v)
+	if err != nil {
+		return err
+	}
+	w.new.payload = raw[len(head):]
+	if n := len(w.new.payload); n > s.maxBytes {
+		return fmt.Errorf("%w: %d bytes of JSON; split it, or raise Options.MaxConfigBytes (%d)", ErrTooLarge, n, s.maxBytes)
+	}
+	w.new.sum = sha256.Sum256(w.new.payload)
+	if bare {
+		copy(raw[digestAt:headerBytes], w.new.sum[:])
+		w.raw = raw
+	} else {
+		w.raw = w.new.encode(w.envelope, w.ref.ID)
+	}
+	return nil
 }
 
 // maxBatchBytes bounds what one pipeline carries, so that it fits the client's
@@ -243,7 +265,7 @@ func (w *writing) examine(raw []byte) (v value, stale, ours bool) {
 	v, err := decodeHeader(raw)
 	if errors.Is(err, ErrNewerFormat) && len(raw) >= headerBytes {
 		// Only the digest is known; it is kept for as long as what replaces it.
-		return value{sum: sum(raw[2:headerBytes]), ttl: w.new.ttl}, true, true
+		return value{sum: sum(raw[digestAt:headerBytes]), ttl: w.new.ttl}, true, true
 	}
 	if err != nil {
 		return v, false, false
