@@ -74,7 +74,7 @@ type Store struct {
 	codec    Codec
 	envelope envelope
 	near     *near // nil: no near cache
-	contents contents
+	contents *contents
 	blobs    blobs
 	slides   *slides // nil: reads do not extend times to live
 	source   Source  // nil: what is not in Redis is missing
@@ -130,6 +130,7 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 		envelope: newEnvelope(o),
 		blobs:    newBlobs(o),
 		near:     near,
+		contents: new(contents),
 		hits:     tel.Metrics.CacheHits.WithLabelValues(telemetry.CacheRedis),
 		misses:   tel.Metrics.CacheMisses.WithLabelValues(telemetry.CacheRedis),
 		ordered:  single,
