@@ -63,7 +63,7 @@ func decodeContent[T any](c *content) (*T, error) {
 // process, so that it is verified and decoded once whichever id leads to it. It
 // is a help and no promise: two digests that fall into the same slot take turns
 // in it. It has a fixed size, takes no lock and keeps no content alive. The zero
-// value is ready.
+// value is ready, and a nil *contents knows nothing.
 type contents struct {
 	slots [contentSlots]atomic.Pointer[slot]
 }
@@ -89,11 +89,19 @@ func (x *slot) get(s sum) *content {
 	return x.content.Value()
 }
 
-func (t *contents) get(s sum) *content { return t.at(s).Load().get(s) }
+func (t *contents) get(s sum) *content {
+	if t == nil {
+		return nil
+	}
+	return t.at(s).Load().get(s)
+}
 
 // share returns the content that everyone uses for s: c, unless another was
 // there first.
 func (t *contents) share(s sum, c *content) *content {
+	if t == nil {
+		return c
+	}
 	at := t.at(s)
 	old := at.Load()
 	if first := old.get(s); first != nil {

@@ -130,13 +130,15 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 		envelope: newEnvelope(o),
 		blobs:    newBlobs(o),
 		near:     near,
-		contents: new(contents),
 		hits:     tel.Metrics.CacheHits.WithLabelValues(telemetry.CacheRedis),
 		misses:   tel.Metrics.CacheMisses.WithLabelValues(telemetry.CacheRedis),
 		ordered:  single,
 		source:   o.Source,
 		log:      tel.Log,
 		metrics:  tel.Metrics,
+	}
+	if near != nil { // else only the garbage collector would say for how long
+		s.contents = new(contents)
 	}
 	if !o.FixedTTL {
 		s.slides = newSlides(s.slide, tel.Metrics)

@@ -1,12 +1,12 @@
 package redisstate
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 )
 
@@ -60,10 +60,14 @@ func (s sum) digest() Digest {
 
 // parseDigest reads the text form.
 func parseDigest(d Digest) (sum, error) {
-	var s sum
-	text, ok := bytes.CutPrefix([]byte(d), []byte(DigestPrefix))
-	if ok && len(text) == 2*len(s) && bytes.IndexFunc(text, func(r rune) bool { return 'A' <= r && r <= 'F' }) < 0 {
-		if _, err := hex.Decode(s[:], text); err == nil {
+	var (
+		s    sum
+		text [2 * len(s)]byte // a conversion would be allocated
+	)
+	digits, ok := strings.CutPrefix(string(d), DigestPrefix)
+	if ok && len(digits) == len(text) && !strings.ContainsAny(digits, "ABCDEF") {
+		copy(text[:], digits)
+		if _, err := hex.Decode(s[:], text[:]); err == nil {
 			return s, nil
 		}
 	}
