@@ -103,16 +103,18 @@ func (t *contents) share(s sum, c *content) *content {
 		return c
 	}
 	at := t.at(s)
-	old := at.Load()
-	if first := old.get(s); first != nil {
-		return first
-	}
-	mine := &slot{sum: s, content: weak.Make(c)}
-	for !at.CompareAndSwap(old, mine) {
-		old = at.Load()
+	return c.replace(at, at.Load(), s)
+}
+
+// replace puts c in place of old, unless another with the same digest came first.
+func (c *content) replace(at *atomic.Pointer[slot], old *slot, s sum) *content {
+	for {
 		if first := old.get(s); first != nil {
 			return first
 		}
+		if at.CompareAndSwap(old, &slot{sum: s, content: weak.Make(c)}) {
+			return c
+		}
+		old = at.Load()
 	}
-	return c
 }
