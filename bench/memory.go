@@ -19,6 +19,11 @@ func memoryRows() []harness.Row {
 	const theirs = "; theirs: SET EX of its JSON; used_memory before and after, of two servers, all overhead and our index included"
 	return []harness.Row{
 		{
+			Key: "memory_vs_json", Group: groupConfig, Bar: harness.AtMost(0.5),
+			How: "Redis bytes per 2 KB config; ours: Store.Set with Compression zstd" + theirs,
+			Run: memory{redisstate.Options{Compression: redisstate.CompressionZstd}}.run,
+		},
+		{
 			Key: "memory_vs_json_uncompressed", Group: groupConfig,
 			How: "Redis bytes per 2 KB config; ours: Store.Set without compression" + theirs,
 			Run: memory{}.run,

@@ -22,20 +22,30 @@ const maxDepth = 10_000
 //
 // The input must be valid JSON; checked says that the caller knows it is.
 func canonical(text []byte, checked bool) ([]byte, error) {
+	return new(canonicalizer).append(nil, text, checked)
+}
+
+// append gives lead and behind it the canonical form of text, which is not
+// longer than text, in a buffer of its own.
+func (c *canonicalizer) append(lead, text []byte, checked bool) ([]byte, error) {
 	if !checked && !json.Valid(text) {
 		return nil, errors.New("it is not valid JSON")
 	}
 	if !utf8.Valid(text) {
 		return nil, errors.New("it is not valid UTF-8")
 	}
-	c := canonicalizer{in: text, out: make([]byte, 0, len(text))}
-	if err := c.value(0); err != nil {
+	c.in, c.pos = text, 0
+	c.out = append(make([]byte, 0, len(lead)+len(text)), lead...)
+	err := c.value(0)
+	out := c.out
+	c.in, c.out = nil, nil
+	if err != nil {
 		return nil, err
 	}
-	return c.out, nil
+	return out, nil
 }
 
-// canonicalizer copies valid JSON from in to out.
+// canonicalizer copies valid JSON from in to out. It may be used again.
 type canonicalizer struct {
 	in      []byte
 	pos     int

@@ -51,34 +51,52 @@ func decodeError[T any](cause error) error {
 	return &codecError{"decode", ErrCorrupt, detail, cause}
 }
 
-// marshalRoom keeps buffers that texts are in until their canonical form was
-// made from them.
-var marshalRoom = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+// room is where a value is on its way to its canonical form.
+type room struct {
+	text      bytes.Buffer
+	encoder   *json.Encoder // into text
+	canonical canonicalizer
+}
 
-// putRoom gives a buffer back, unless one large value has blown it up.
-func putRoom(room *bytes.Buffer) {
-	if room.Cap() <= 256<<10 {
-		marshalRoom.Put(room)
+// maxRoom bounds the buffers that rooms keep, in bytes: one large value must not
+// blow them up for good.
+const maxRoom = 256 << 10
+
+var rooms = sync.Pool{New: func() any {
+	r := new(room)
+	r.encoder = json.NewEncoder(&r.text)
+	r.encoder.SetEscapeHTML(false) // the canonical form would only take it out again
+	return r
+}}
+
+func (r *room) giveBack() {
+	if r.text.Cap() <= maxRoom && cap(r.canonical.written) <= maxRoom {
+		rooms.Put(r)
 	}
 }
 
-// marshalInto is json.Marshal without a copy, and without escapes that the
-// canonical form would only take out again.
-func marshalInto(room *bytes.Buffer, v any) ([]byte, error) {
-	encoder := json.NewEncoder(room)
-	encoder.SetEscapeHTML(false)
-	err := encoder.Encode(v)
-	return room.Bytes(), err
+// marshal is json.Marshal into the room, where the text stays until it is
+// given back.
+func (r *room) marshal(v any) ([]byte, error) {
+	r.text.Reset()
+	err := r.encoder.Encode(v)
+	return r.text.Bytes(), err
 }
 
 // encodeValue gives the canonical JSON of an entry's value. []byte and
 // json.RawMessage are JSON already.
-func encodeValue(codec Codec, v any) ([]byte, error) {
+func encodeValue(codec Codec, v any) ([]byte, error) { return appendValue(nil, codec, v) }
+
+// appendValue gives lead and behind it the canonical JSON of an entry's value,
+// in a buffer of its own.
+func appendValue(lead []byte, codec Codec, v any) ([]byte, error) {
 	var (
 		text    []byte
 		checked bool
 		err     error
 	)
+	r, _ := rooms.Get().(*room)
+	defer r.giveBack()
 	switch raw := v.(type) {
 	case nil:
 		return nil, fmt.Errorf("%w: it is nil; give it a value", ErrInvalidValue)
@@ -88,10 +106,7 @@ func encodeValue(codec Codec, v any) ([]byte, error) {
 		text = raw
 	default:
 		if _, checked = codec.(stdCodec); checked { // it makes valid JSON
-			room, _ := marshalRoom.Get().(*bytes.Buffer)
-			defer putRoom(room)
-			room.Reset()
-			text, err = marshalInto(room, v)
+			text, err = r.marshal(v)
 		} else {
 			text, err = codec.Marshal(v)
 		}
@@ -99,9 +114,9 @@ func encodeValue(codec Codec, v any) ([]byte, error) {
 			return nil, marshalError(v, err)
 		}
 	}
-	text, err = canonical(text, checked)
+	out, err := r.canonical.append(lead, text, checked)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidValue, err)
 	}
-	return text, nil
+	return out, nil
 }

@@ -66,9 +66,9 @@ func (c Config) Size() int {
 	return len(c.content.json)
 }
 
-// Decode returns the config decoded into T. The same content is decoded once
-// per type and shared by everyone who reads it, so treat the result as
-// read-only. The error wraps ErrCorrupt when the content is not a T, and
+// Decode returns the config decoded into T. A content is decoded once per type
+// and shared by everyone who reads it while it is in the near cache, so treat the
+// result as read-only. The error wraps ErrCorrupt when the content is not a T, and
 // ErrNotFound for the zero Config; its text holds no values.
 func Decode[T any](c Config) (*T, error) {
 	if c.content == nil {

@@ -2,7 +2,7 @@ package redisstate
 
 import (
 	"crypto/sha256"
-	"runtime"
+	"encoding/binary"
 	"sync"
 	"sync/atomic"
 	"weak"
@@ -61,43 +61,60 @@ func decodeContent[T any](c *content) (*T, error) {
 
 // contents finds the content of a digest that is in use somewhere in the
 // process, so that it is verified and decoded once whichever id leads to it. It
-// keeps nothing alive by itself. The zero value is ready.
+// is a help and no promise: two digests that fall into the same slot take turns
+// in it. It has a fixed size, takes no lock and keeps no content alive. The zero
+// value is ready, and a nil *contents knows nothing.
 type contents struct {
-	mu    sync.RWMutex
-	bySum map[sum]weak.Pointer[content]
+	slots [contentSlots]atomic.Pointer[slot]
+}
+
+// contentSlots is how many digests contents knows at most, a power of two. What
+// one process uses at a time is less.
+const contentSlots = 1 << 13
+
+// slot is never changed, only replaced.
+type slot struct {
+	sum     sum
+	content weak.Pointer[content]
+}
+
+func (t *contents) at(s sum) *atomic.Pointer[slot] {
+	return &t.slots[binary.LittleEndian.Uint16(s[:])%contentSlots]
+}
+
+func (x *slot) get(s sum) *content {
+	if x == nil || x.sum != s {
+		return nil
+	}
+	return x.content.Value()
 }
 
 func (t *contents) get(s sum) *content {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.bySum[s].Value()
+	if t == nil {
+		return nil
+	}
+	return t.at(s).Load().get(s)
 }
 
 // share returns the content that everyone uses for s: c, unless another was
 // there first.
 func (t *contents) share(s sum, c *content) *content {
-	if first := t.get(s); first != nil {
-		return first
+	if t == nil {
+		return c
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if first := t.bySum[s].Value(); first != nil {
-		return first
-	}
-	if t.bySum == nil {
-		t.bySum = make(map[sum]weak.Pointer[content])
-	}
-	mine := weak.Make(c)
-	t.bySum[s] = mine
-	runtime.AddCleanup(c, func(s sum) { t.forget(s, mine) }, s)
-	return c
+	at := t.at(s)
+	return c.replace(at, at.Load(), s)
 }
 
-// forget takes out a content that was collected, unless it has a successor.
-func (t *contents) forget(s sum, gone weak.Pointer[content]) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.bySum[s] == gone {
-		delete(t.bySum, s)
+// replace puts c in place of old, unless another with the same digest came first.
+func (c *content) replace(at *atomic.Pointer[slot], old *slot, s sum) *content {
+	for {
+		if first := old.get(s); first != nil {
+			return first
+		}
+		if at.CompareAndSwap(old, &slot{sum: s, content: weak.Make(c)}) {
+			return c
+		}
+		old = at.Load()
 	}
 }

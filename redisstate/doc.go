@@ -42,8 +42,8 @@
 //	Get(ID) -> config:<id>, always from Redis: the current content
 //
 // Content under a digest cannot change, so the near cache needs no invalidation
-// for refs. It holds decoded values too: each digest is decoded once per type
-// and shared. Treat what Decode returns as read-only.
+// for refs. It holds decoded values too: while it is in there a content is
+// decoded once per type and shared. Treat what Decode returns as read-only.
 //
 // # Connections
 //

@@ -42,6 +42,11 @@ const (
 	maxSealBytes = 1 + MaxEncryptionKeyID + len(keyCheck{}) + nonceBytes + tagBytes
 )
 
+// bare tells whether wrap leaves what it is given as it is.
+func (e envelope) bare() bool {
+	return (e.compression == "" || e.compression == CompressionNone) && e.keys.newest() == nil
+}
+
 // wrap appends the body for plain to head, which starts with version and flags
 // and is all that stands before the body, and completes the flags.
 func (e envelope) wrap(head []byte, family, id string, plain []byte) []byte {

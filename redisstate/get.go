@@ -31,7 +31,7 @@ func (s *Store) read(ctx context.Context, key Key) (Config, error) {
 	}
 	raw, err := s.client.Get(ctx, s.space.Config(key.ID)).Bytes()
 	config, err := s.open(ctx, key.ID, raw, err)
-	if pinned && !holds(config, err, want) && !ends(err) {
+	if pinned && !holds(config, err, key) && !ends(err) {
 		raw, asideErr := s.client.Get(ctx, s.aside(key.ID, want)).Bytes()
 		config, err = s.settle(ctx, key, err, raw, asideErr)
 	}
@@ -132,7 +132,7 @@ func (s *Store) readBatch(ctx context.Context, batch []*reading) error {
 		if ends(r.err) {
 			return r.err
 		}
-		if r.pinned && !holds(r.config, r.err, r.want) {
+		if r.pinned && !holds(r.config, r.err, r.key) {
 			again = append(again, r)
 		}
 	}
@@ -205,9 +205,9 @@ func (s *Store) settle(ctx context.Context, key Key, first error, raw []byte, er
 	return Config{}, err
 }
 
-// holds tells whether a read gave the content that a ref names.
-func holds(config Config, err error, want sum) bool {
-	return err == nil && config.Ref.Digest == want.digest()
+// holds tells whether a read gave the content that a key pins.
+func holds(config Config, err error, key Key) bool {
+	return err == nil && config.Ref.Digest == key.Digest
 }
 
 // ends tells whether err concerns Redis or the caller, so that asking for

@@ -140,17 +140,21 @@ func (s *Store) members(ctx context.Context, workflow string, ids []string) (in,
 	if len(ids) == 0 {
 		return nil, nil, nil
 	}
-	head := int64(headerBytes + 2*binary.MaxVarintLen64 + len(workflow))
+	// Boxed once: a pipeline of many small commands is mostly allocations.
+	var start, end any = 0, headerBytes + 2*binary.MaxVarintLen64 + len(workflow)
 	replies := make([]*redis.StringCmd, len(ids))
-	cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, id := range ids {
-			replies[i] = p.GetRange(ctx, s.space.Config(id), 0, head)
-		}
-		return nil
-	})
+	queue := make([]redis.Cmder, len(ids))
+	args := make([]any, 0, 4*len(ids))
+	for i, id := range ids {
+		args = append(args, "getrange", s.space.Config(id), start, end)
+		replies[i] = redis.NewStringCmd(ctx, args[4*i:4*i+4:4*i+4]...)
+		queue[i] = replies[i]
+	}
+	cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error { return p.BatchProcess(ctx, queue...) })
 	if err = unlessReply(rediserr.Reason(err, cmds)); err != nil {
 		return nil, nil, err
 	}
+	in = make([]string, 0, len(ids))
 	for i, id := range ids {
 		raw, err := replies[i].Bytes()
 		if err != nil && !rediserr.IsWrongType(err) {

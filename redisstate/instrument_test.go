@@ -104,7 +104,7 @@ func TestInstrument_makes_a_span_per_operation(t *testing.T) {
 		if _, ok := attrs.Value("server.port"); !ok {
 			t.Errorf("%s has no server.port", span.Name())
 		}
-		if size, ok := attrs.Value("db.operation.batch.size"); ok != (span.Name() == "MULTI") || (ok && size.AsInt64() != 5) {
+		if size, ok := attrs.Value("db.operation.batch.size"); ok != (span.Name() == "MULTI") || (ok && size.AsInt64() != 4) {
 			t.Errorf("%s has a batch of %d", span.Name(), size.AsInt64())
 		}
 		failed := span.Status().Code == codes.Error

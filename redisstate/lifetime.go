@@ -93,7 +93,7 @@ func heldSum(head []byte) (sum, bool) {
 	if len(head) < headerBytes || head[0] == 0 || head[0] > lastVersion {
 		return sum{}, false
 	}
-	return sum(head[2:headerBytes]), true
+	return sum(head[digestAt:headerBytes]), true
 }
 
 // Extend implements Lifetimes.

@@ -89,7 +89,7 @@ func (m *model) set(ref Ref, e modelEntry) {
 	case ok && old.value != e.value:
 		for r, v := range m.refs {
 			if r.ID == ref.ID && v == old.value {
-				m.putAside(r, old, max(m.now+old.ttl, old.dies, e.dies))
+				m.putAside(r, old, max(m.now+old.ttl, old.dies))
 			}
 		}
 	case ok && old.workflow == e.workflow && e.ttl <= old.ttl:

@@ -2,6 +2,7 @@ package redisstate
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
@@ -11,10 +12,11 @@ import (
 	"github.com/compozy/temporal-redis/internal/rediserr"
 )
 
-// Set implements ConfigStore. New configs and unchanged ones cost one round
-// trip for all of them. For an id that has other content there are two more:
-// the old content is put aside first, where its refs find it, and then
-// overwritten. So whoever dies in between, refs keep working.
+// Set implements ConfigStore. New configs cost one round trip for all of them.
+// Unchanged ones take a second one, which extends their lives. For an id that has
+// other content there are two more: the old content is put aside first, where
+// its refs find it, and then overwritten. So whoever dies in between, refs keep
+// working.
 //
 // One instant can miss: two writers give the same id different contents at the
 // same time, one overwrites what the other wrote a moment ago, and loses its
@@ -70,6 +72,15 @@ type writing struct {
 	same  bool   // old has the content of new: only what is stored with it changes
 }
 
+// need is what an entry needs after the trip that writes new ones.
+type need int
+
+const (
+	nothing     need = iota
+	longerLife       // it is there as it should be, and was saved again
+	overwriting      // the id has other content, or other things are stored with it
+)
+
 // prepare checks and encodes all entries before anything is written.
 func (s *Store) prepare(entries []Entry) ([]*writing, error) {
 	var errs []error
@@ -96,24 +107,45 @@ func (s *Store) prepareOne(e Entry) (*writing, error) {
 	if ttl < time.Millisecond {
 		return nil, fmt.Errorf("%w: TTL is %v; use at least 1ms, or 0 for the store's", ErrInvalidValue, e.TTL)
 	}
-	text, err := encodeValue(s.codec, e.Value)
-	if err != nil {
-		return nil, err
-	}
-	if len(text) > s.maxBytes {
-		return nil, fmt.Errorf("%w: %d bytes of JSON; split it, or raise Options.MaxConfigBytes (%d)", ErrTooLarge, len(text), s.maxBytes)
-	}
-	c, id := newContentOf(text, s.codec)
 	w := &writing{
-		key:     s.space.Config(e.ID),
-		new:     value{sum: id, ttl: ttl, workflow: e.Workflow, payload: text},
-		content: s.contents.share(id, c),
+		ref: Ref{ID: e.ID},
+		key: s.space.Config(e.ID),
+		new: value{ttl: ttl, workflow: e.Workflow},
 
 		envelope: s.envelope,
 	}
-	w.ref = Ref{ID: e.ID, Digest: w.content.digest}
-	w.raw = w.new.encode(w.envelope, e.ID)
+	if err := s.encode(w, e.Value); err != nil {
+		return nil, err
+	}
+	w.content = s.contents.share(w.new.sum, newContent(w.new.sum, w.new.payload, s.codec))
+	w.ref.Digest = w.content.digest
 	return w, nil
+}
+
+// encode makes the payload, its digest and the stored bytes. A payload that is
+// stored as it is stands behind its header from the start and is not copied.
+func (s *Store) encode(w *writing, v any) error {
+	var space [128]byte // enough for most headers, so that none is allocated
+	head, bare := space[:0], w.envelope.bare()
+	if bare {
+		head = w.new.appendHead(head)
+	}
+	raw, err := appendValue(head, s.codec, v)
+	if err != nil {
+		return err
+	}
+	w.new.payload = raw[len(head):]
+	if n := len(w.new.payload); n > s.maxBytes {
+		return fmt.Errorf("%w: %d bytes of JSON; split it, or raise Options.MaxConfigBytes (%d)", ErrTooLarge, n, s.maxBytes)
+	}
+	w.new.sum = sha256.Sum256(w.new.payload)
+	if bare {
+		copy(raw[digestAt:headerBytes], w.new.sum[:])
+		w.raw = raw
+	} else {
+		w.raw = w.new.encode(w.envelope, w.ref.ID)
+	}
+	return nil
 }
 
 // maxBatchBytes bounds what one pipeline carries, so that it fits the client's
@@ -136,37 +168,71 @@ func cut(batch []*writing) (part, rest []*writing) {
 }
 
 func (s *Store) write(ctx context.Context, batch []*writing) error {
-	if err := s.create(ctx, batch); err != nil {
-		return err
-	}
-	var overwrite []*writing
-	for _, w := range batch {
-		needed, err := w.conflicts()
-		if err != nil {
+	var same, other []*writing
+	for len(batch) > 0 {
+		if err := s.create(ctx, batch); err != nil {
 			return err
 		}
-		if needed {
-			overwrite = append(overwrite, w)
+		same = same[:0]
+		for _, w := range batch {
+			switch needs, err := w.conflicts(); {
+			case err != nil:
+				return err
+			case needs == longerLife:
+				same = append(same, w)
+			case needs == overwriting:
+				other = append(other, w)
+			}
+		}
+		var err error
+		if batch, err = s.keep(ctx, same); err != nil { // what is gone is new
+			return err
 		}
 	}
-	if len(overwrite) == 0 {
+	if len(other) == 0 {
 		return nil
 	}
-	if err := s.putAside(ctx, overwrite, true); err != nil {
+	if err := s.putAside(ctx, other, true); err != nil {
 		return err
 	}
-	return s.overwrite(ctx, overwrite)
+	return s.overwrite(ctx, other)
 }
 
-// create writes the indexes, and each entry whose id has no content yet. Ids
-// that have some only get a longer life; what they hold is in the replies.
+// keep gives what was saved again a longer life. It returns what expired or was
+// removed since it was seen.
+func (s *Store) keep(ctx context.Context, batch []*writing) (gone []*writing, err error) {
+	if len(batch) == 0 {
+		return nil, nil
+	}
+	left := make([]*redis.DurationCmd, len(batch))
+	cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, w := range batch {
+			p.Do(ctx, "pexpire", w.key, w.new.ttl.Milliseconds(), "gt")
+			left[i] = p.PTTL(ctx, w.key)
+		}
+		return nil
+	})
+	if err = rediserr.Reason(err, cmds); err != nil {
+		return nil, err
+	}
+	for i, w := range batch {
+		if left[i].Val() == noKey {
+			gone = append(gone, w)
+		}
+	}
+	return gone, nil
+}
+
+// noKey is PTTL's answer for a key that is not there.
+const noKey = time.Duration(-2)
+
+// create writes the indexes, and each entry whose id has no content yet. What
+// the others hold is in the replies.
 func (s *Store) create(ctx context.Context, batch []*writing) error {
 	values := func(p redis.Pipeliner) {
 		for _, w := range batch {
-			ttl := w.new.ttl.Milliseconds()
-			w.reply = redis.NewStringCmd(ctx, "set", w.key, w.raw, "px", ttl, "nx", "get")
+			w.reply = redis.NewStringCmd(ctx, "set", w.key, w.raw, "px", w.new.ttl.Milliseconds(), "nx", "get")
 			_ = p.Process(ctx, w.reply)
-			p.Do(ctx, "pexpire", w.key, ttl, "gt")
 		}
 	}
 	indexes := s.indexes(batch)
@@ -208,31 +274,31 @@ func unlessReply(err error) error {
 	return err
 }
 
-// conflicts looks at what the id held and tells whether it must be overwritten.
-func (w *writing) conflicts() (bool, error) {
+// conflicts looks at what the id held and tells what is left to do.
+func (w *writing) conflicts() (need, error) {
 	raw, err := w.reply.Bytes()
 	if errors.Is(err, redis.Nil) {
-		return false, nil // it held nothing
+		return nothing, nil // it held nothing
 	}
 	if err != nil {
-		return false, err
+		return nothing, err
 	}
 	var ours bool
 	if w.old, w.stale, ours = w.examine(raw); !ours {
-		return true, nil // no ref can be served from it
+		return overwriting, nil // no ref can be served from it
 	}
 	if !sameContent(w.old, w.new) {
 		w.kept = raw
-		return true, nil
+		return overwriting, nil
 	}
 	// The same content never gets a shorter life from being saved again.
 	if w.new.workflow == w.old.workflow && w.new.ttl <= w.old.ttl && !w.stale {
-		return false, nil
+		return longerLife, nil
 	}
 	w.new.ttl = max(w.new.ttl, w.old.ttl)
 	w.raw = w.new.encode(w.envelope, w.ref.ID)
 	w.same = true
-	return true, nil
+	return overwriting, nil
 }
 
 // examine takes a stored value apart and tells whether its content is what it
@@ -243,7 +309,7 @@ func (w *writing) examine(raw []byte) (v value, stale, ours bool) {
 	v, err := decodeHeader(raw)
 	if errors.Is(err, ErrNewerFormat) && len(raw) >= headerBytes {
 		// Only the digest is known; it is kept for as long as what replaces it.
-		return value{sum: sum(raw[2:headerBytes]), ttl: w.new.ttl}, true, true
+		return value{sum: sum(raw[digestAt:headerBytes]), ttl: w.new.ttl}, true, true
 	}
 	if err != nil {
 		return v, false, false

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -135,10 +136,10 @@ func TestSet_new_configs_take_one_round_trip(t *testing.T) {
 	client.AddHook(hook)
 	store := newStore(t, client, quiet())
 	entries := []Entry{{ID: "a", Workflow: "w1", Value: 1}, {ID: "b", Workflow: "w2", Value: 2}, {ID: "c", Value: 3}}
-	for range 2 { // and so do unchanged ones
+	for _, trips := range []int{1, 2} { // unchanged ones a second one for their lives
 		hook.seen = 0
-		if _, err := store.Set(t.Context(), entries...); err != nil || hook.seen != 1 {
-			t.Fatalf("took %d pipelines, %v; want 1", hook.seen, err)
+		if _, err := store.Set(t.Context(), entries...); err != nil || hook.seen != trips {
+			t.Fatalf("took %d pipelines, %v; want %d", hook.seen, err, trips)
 		}
 	}
 	hook.seen = 0
@@ -226,5 +227,53 @@ func (b *before) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			b.do()
 		}
 		return next(ctx, cmd)
+	}
+}
+
+func TestSet_writes_again_what_is_gone_before_its_life_is_extended(t *testing.T) {
+	t.Parallel()
+	for name, lose := range map[string]func(*testing.T, *miniredis.Miniredis){
+		"removed":  func(_ *testing.T, s *miniredis.Miniredis) { s.Del("temporal-redis:config:a") },
+		"flushed":  func(_ *testing.T, s *miniredis.Miniredis) { s.FlushAll() },
+		"expired":  func(_ *testing.T, s *miniredis.Miniredis) { s.FastForward(DefaultTTL) },
+		"replaced": func(t *testing.T, s *miniredis.Miniredis) { replace(t, s) },
+	} {
+		server := newServer(t)
+		entries := []Entry{{ID: "a", Workflow: "wf", Value: doc{"a", 1}}, {ID: "b", Workflow: "wf", Value: doc{"b", 2}}}
+		refs, err := newStore(t, newClient(t, server), quiet()).Set(t.Context(), entries...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := newClient(t, server)
+		client.AddHook(&between{do: func(pipeline int) {
+			if pipeline == 2 {
+				lose(t, server)
+			}
+		}})
+		if _, err := newStore(t, client, quiet()).Set(t.Context(), entries...); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		reader := newStore(t, newClient(t, server), quiet())
+		for _, ref := range refs {
+			if _, err := reader.Get(t.Context(), ref.Key()); err != nil {
+				t.Errorf("%s: %s is lost: %v", name, ref.ID, err)
+			}
+		}
+		if n, err := reader.Count(t.Context(), Scope{Workflow: "wf"}); err != nil || n != 2 {
+			t.Errorf("%s: %d of 2 are listed, %v", name, n, err)
+		}
+		for _, key := range server.Keys() {
+			if server.TTL(key) <= 0 {
+				t.Errorf("%s: %s never expires", name, key)
+			}
+		}
+	}
+}
+
+// replace is what another writer does.
+func replace(t *testing.T, server *miniredis.Miniredis) {
+	t.Helper()
+	if _, err := newStore(t, newClient(t, server), quiet()).Set(t.Context(), Entry{ID: "a", Workflow: "wf", Value: doc{"other", 3}}); err != nil {
+		t.Error(err)
 	}
 }

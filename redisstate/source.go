@@ -150,7 +150,8 @@ func (s *Store) restore(ctx context.Context, w *writing, pinned bool) (current [
 		return nil, err
 	}
 	if held, _, ours := w.examine(raw); ours && sameContent(held, w.new) {
-		return nil, nil
+		_, err = s.keep(ctx, []*writing{w}) // saved meanwhile
+		return nil, err
 	}
 	if pinned {
 		w.old, w.kept = w.new, w.raw

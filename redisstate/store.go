@@ -74,7 +74,7 @@ type Store struct {
 	codec    Codec
 	envelope envelope
 	near     *near // nil: no near cache
-	contents contents
+	contents *contents
 	blobs    blobs
 	slides   *slides // nil: reads do not extend times to live
 	source   Source  // nil: what is not in Redis is missing
@@ -136,6 +136,9 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 		source:   o.Source,
 		log:      tel.Log,
 		metrics:  tel.Metrics,
+	}
+	if near != nil { // else only the garbage collector would say for how long
+		s.contents = new(contents)
 	}
 	if !o.FixedTTL {
 		s.slides = newSlides(s.slide, tel.Metrics)

@@ -1,12 +1,12 @@
 package redisstate
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 )
 
@@ -33,7 +33,8 @@ const (
 	lastVersion   = 31 // versions stay below what texts start with
 	versionAt     = 0
 	flagsAt       = 1
-	headerBytes   = 2 + sha256.Size
+	digestAt      = 2
+	headerBytes   = digestAt + sha256.Size
 )
 
 // Flags. The highest bit stays free: tests of other releases take it for one
@@ -59,10 +60,14 @@ func (s sum) digest() Digest {
 
 // parseDigest reads the text form.
 func parseDigest(d Digest) (sum, error) {
-	var s sum
-	text, ok := bytes.CutPrefix([]byte(d), []byte(DigestPrefix))
-	if ok && len(text) == 2*len(s) && bytes.IndexFunc(text, func(r rune) bool { return 'A' <= r && r <= 'F' }) < 0 {
-		if _, err := hex.Decode(s[:], text); err == nil {
+	var (
+		s    sum
+		text [2 * len(s)]byte // a conversion would be allocated
+	)
+	digits, ok := strings.CutPrefix(string(d), DigestPrefix)
+	if ok && len(digits) == len(text) && !strings.ContainsAny(digits, "ABCDEF") {
+		copy(text[:], digits)
+		if _, err := hex.Decode(s[:], text[:]); err == nil {
 			return s, nil
 		}
 	}
@@ -82,12 +87,16 @@ type value struct {
 // encode builds the stored bytes of v under an id.
 func (v value) encode(e envelope, id string) []byte {
 	head := make([]byte, 0, headerBytes+2*binary.MaxVarintLen64+len(v.workflow)+maxSealBytes+len(v.payload))
+	return e.wrap(v.appendHead(head), family, id, v.payload)
+}
+
+// appendHead appends all that stands before the body, with no flags.
+func (v value) appendHead(head []byte) []byte {
 	head = append(head, formatVersion, 0)
 	head = append(head, v.sum[:]...)
 	head = binary.AppendUvarint(head, uint64(v.ttl.Milliseconds()))
 	head = binary.AppendUvarint(head, uint64(len(v.workflow)))
-	head = append(head, v.workflow...)
-	return e.wrap(head, family, id, v.payload)
+	return append(head, v.workflow...)
 }
 
 // checkFormat tells whether raw, which has at least size bytes before its body,
@@ -119,7 +128,7 @@ func decodeHeader(raw []byte) (value, error) {
 	if err := checkFormat(raw, headerBytes, knownFlags); err != nil {
 		return value{}, err
 	}
-	v := value{sum: sum(raw[2:headerBytes])}
+	v := value{sum: sum(raw[digestAt:headerBytes])}
 	rest := raw[headerBytes:]
 	ms, n := binary.Uvarint(rest)
 	if n <= 0 || ms == 0 || ms > uint64(math.MaxInt64/int64(time.Millisecond)) {

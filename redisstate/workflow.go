@@ -35,11 +35,14 @@ func asideLife(key Key, workflow string) *life {
 
 // walkIndex passes on the members of an index, each once, in batches.
 func (s *Store) walkIndex(ctx context.Context, index string, each func(members []string) (more bool, err error)) error {
-	seen := make(map[string]bool)
+	var seen map[string]bool
 	for cursor := uint64(0); ; {
 		members, next, err := s.client.SScan(ctx, index, cursor, "", scanCount).Result()
 		if err != nil {
 			return err
+		}
+		if seen == nil {
+			seen = make(map[string]bool, len(members))
 		}
 		fresh := members[:0]
 		for _, m := range members {
