@@ -3,6 +3,7 @@ package redisstate
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"slices"
 	"time"
 
@@ -39,7 +40,7 @@ func (s *Store) indexes(batch []*writing) []*index {
 			all = append(all, x)
 		}
 		x.ids = append(x.ids, w.ref.ID)
-		x.ttl = max(x.ttl, w.new.ttl+indexGrace)
+		x.ttl = max(x.ttl, listedFor(w.new.ttl))
 	}
 	return all
 }
@@ -67,13 +68,15 @@ func indexErrors(all []*index) error {
 
 // prune takes ids out of a workflow's index whose config is gone. A writer may save such
 // a config at the same moment, so they are looked at once more afterwards, and
-// those that are there now are put back. What remains is a writer that on
-// Cluster pauses between its index and its value for longer than all this takes:
-// its config is then not listed until it is saved again.
+// those that are there now are put back; all of them when the look fails. Two
+// things remain, after which a config is not listed until it is saved again: a
+// writer that on Cluster pauses between its index and its value for longer than
+// all this takes, and a Redis that goes away right after it took the ids out and
+// stays away for longer than putting back is tried.
 func (s *Store) prune(ctx context.Context, workflow string, gone []string) error {
 	return s.pruneIndex(ctx, s.space.WorkflowIndex(workflow), gone, func(ids []string) ([]string, error) {
-		back, _, err := s.members(ctx, workflow, ids)
-		return back, err
+		found, err := s.members(ctx, workflow, ids)
+		return found.listed(), err
 	})
 }
 
@@ -112,33 +115,72 @@ func (s *Store) pruneIndex(ctx context.Context, name string, gone []string, ther
 		for i, m := range batch {
 			members[i] = m
 		}
-		if err := s.client.SRem(ctx, name, members...).Err(); err != nil {
+		var left *redis.DurationCmd // of the index; an empty one is gone afterwards
+		_, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+			left = p.PTTL(ctx, name)
+			p.SRem(ctx, name, members...)
+			return nil
+		})
+		if err != nil {
 			return err
 		}
 		back, err := there(batch)
 		if err != nil {
-			return err
+			back = batch
 		}
-		if len(back) == 0 {
-			continue
+		if len(back) > 0 {
+			x := index{key: name, ttl: max(left.Val(), listedFor(s.ttl))}
+			for _, m := range back {
+				x.ids = append(x.ids, m)
+			}
+			err = errors.Join(err, s.putBack(ctx, x))
 		}
-		x := index{key: name, ttl: s.ttl + indexGrace}
-		for _, m := range back {
-			x.ids = append(x.ids, m)
-		}
-		if _, err = s.client.TxPipelined(ctx, func(p redis.Pipeliner) error { x.add(ctx, p); return nil }); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// members splits ids into those whose current config is of the workflow and
-// the others. It reads the head of each value only. What cannot be read counts
-// as a member: Get will tell.
-func (s *Store) members(ctx context.Context, workflow string, ids []string) (in, out []string, err error) {
+// putBackTimeout and putBackPause bound how long and how often putBack tries.
+const (
+	putBackTimeout = 3 * time.Second
+	putBackPause   = 100 * time.Millisecond
+)
+
+// putBack lists again what was taken out, also for a caller who gave up.
+func (s *Store) putBack(ctx context.Context, x index) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), putBackTimeout)
+	defer cancel()
+	for {
+		_, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error { x.add(ctx, p); return nil })
+		if rediserr.Classify(ctx, err) != rediserr.Unavailable {
+			return err
+		}
+		pause := time.NewTimer(putBackPause)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return err
+		}
+	}
+}
+
+// membership is what became of the ids that a workflow's index lists.
+type membership struct {
+	in      []string // their current config is of the workflow
+	unknown []string // it cannot be read here: Get will tell
+	out     []string // it is gone, or another workflow's
+}
+
+// listed are the ids that Scan lists.
+func (m membership) listed() []string { return append(m.in, m.unknown...) }
+
+// members looks what became of ids. It reads the head of each value only.
+func (s *Store) members(ctx context.Context, workflow string, ids []string) (found membership, err error) {
 	if len(ids) == 0 {
-		return nil, nil, nil
+		return membership{}, nil
 	}
 	// Boxed once: a pipeline of many small commands is mostly allocations.
 	var start, end any = 0, headerBytes + 2*binary.MaxVarintLen64 + len(workflow)
@@ -152,20 +194,23 @@ func (s *Store) members(ctx context.Context, workflow string, ids []string) (in,
 	}
 	cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error { return p.BatchProcess(ctx, queue...) })
 	if err = unlessReply(rediserr.Reason(err, cmds)); err != nil {
-		return nil, nil, err
+		return membership{}, err
 	}
-	in = make([]string, 0, len(ids))
+	found.in = make([]string, 0, len(ids))
 	for i, id := range ids {
 		raw, err := replies[i].Bytes()
 		if err != nil && !rediserr.IsWrongType(err) {
-			return nil, nil, err
+			return membership{}, err
 		}
 		v, unreadable := decodeHeader(raw)
-		if len(raw) > 0 && (unreadable != nil || v.workflow == workflow) {
-			in = append(in, id)
-		} else {
-			out = append(out, id)
+		switch {
+		case len(raw) == 0 || (unreadable == nil && v.workflow != workflow):
+			found.out = append(found.out, id)
+		case unreadable != nil:
+			found.unknown = append(found.unknown, id)
+		default:
+			found.in = append(found.in, id)
 		}
 	}
-	return in, out, nil
+	return found, nil
 }

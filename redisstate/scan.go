@@ -68,12 +68,12 @@ func (s *Store) scanIndex(ctx context.Context, scope Scope, each func(ids []stri
 				fresh = append(fresh, id)
 			}
 		}
-		alive, dead, err := s.members(ctx, scope.Workflow, fresh)
+		found, err := s.members(ctx, scope.Workflow, fresh)
 		if err != nil {
 			return false, err
 		}
-		gone = append(gone, dead...)
-		return each(alive), nil
+		gone = append(gone, found.out...)
+		return each(found.listed()), nil
 	})
 }
 

@@ -24,7 +24,8 @@ import (
 // ErrNotFound, never other content.
 //
 // On one server the batch is a transaction: it is written as a whole or not at
-// all. On Cluster each entry stands for itself.
+// all. On Cluster each entry stands for itself, and the indexes are written
+// before, in one more round trip per workflow.
 func (s *Store) Set(ctx context.Context, entries ...Entry) ([]Ref, error) {
 	if err := s.checkOpen(opSet); err != nil {
 		return nil, err

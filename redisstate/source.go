@@ -20,7 +20,11 @@ type Source interface {
 	// Load gives the config of key.ID as it would be given to Set; an empty
 	// Entry.ID means key.ID. With a digest, exactly that content is wanted: a
 	// source that keeps earlier content can find it by key.Digest, any other
-	// gives what it has now.
+	// gives what it has now. What answers a digest is saved for refs only and is
+	// not listed by Scan; the current content comes with a read by id.
+	//
+	// A config that is deleted while it is loaded may come back with the load:
+	// delete it in the source first.
 	//
 	// An error wrapping ErrNotFound says that there is no such config. The texts
 	// of errors are passed on, also to Temporal: keep secrets out of them. ctx
@@ -135,10 +139,15 @@ func (s *Store) fromSource(ctx context.Context, key Key) (*writing, error) {
 	return w, nil
 }
 
-// restore saves what the source gave without overwriting anything: as the
-// current content if the id has none, else, if a ref names it, where refs find
-// it. It returns what the id has if that is other content.
+// restore saves what the source gave without overwriting anything: what a ref
+// names where refs find it, anything else as the current content if the id has
+// none. What a ref names may be earlier content, so it never becomes current. It
+// returns what the id has if that is other content.
 func (s *Store) restore(ctx context.Context, w *writing, pinned bool) (current []byte, err error) {
+	if pinned {
+		w.old, w.kept = w.new, w.raw
+		return nil, s.putAside(ctx, []*writing{w}, false)
+	}
 	if err := s.create(ctx, []*writing{w}); err != nil {
 		return nil, err
 	}
@@ -152,10 +161,6 @@ func (s *Store) restore(ctx context.Context, w *writing, pinned bool) (current [
 	if held, _, ours := w.examine(raw); ours && sameContent(held, w.new) {
 		_, err = s.keep(ctx, []*writing{w}) // saved meanwhile
 		return nil, err
-	}
-	if pinned {
-		w.old, w.kept = w.new, w.raw
-		return raw, s.putAside(ctx, []*writing{w}, false)
 	}
 	return raw, nil
 }

@@ -91,43 +91,6 @@ func TestStore_says_ErrDenied_when_the_user_may_not(t *testing.T) {
 	}
 }
 
-func TestScan_does_not_lose_what_is_saved_while_it_prunes(t *testing.T) {
-	t.Parallel()
-	server := newServer(t)
-	writer := newStore(t, newClient(t, server), quiet())
-	if _, err := writer.Set(t.Context(), Entry{ID: "a", Workflow: "wf", Value: 1}, Entry{ID: "b", Workflow: "wf", Value: 1}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := writer.Delete(t.Context(), ID("a")); err != nil {
-		t.Fatal(err)
-	}
-	client := newClient(t, server)
-	hook := &before{command: "srem", do: func() { // it saw that a is gone
-		if _, err := writer.Set(t.Context(), Entry{ID: "a", Workflow: "wf", Value: 2}); err != nil {
-			t.Error(err)
-		}
-	}}
-	client.AddHook(hook)
-	for _, err := range newStore(t, client, quiet()).Scan(t.Context(), Scope{Workflow: "wf"}) {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if hook.seen == 0 {
-		t.Fatal("nothing was pruned")
-	}
-	var listed []string
-	for key, err := range writer.Scan(t.Context(), Scope{Workflow: "wf"}) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		listed = append(listed, key.ID)
-	}
-	if len(listed) != 2 {
-		t.Fatalf("listed %v; want a and b", listed)
-	}
-}
-
 func TestStore_namespaces_do_not_see_each_other(t *testing.T) {
 	t.Parallel()
 	server := newServer(t)

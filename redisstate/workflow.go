@@ -118,7 +118,8 @@ func (s *Store) extendAsides(ctx context.Context, workflow string, ttl time.Dura
 // DeleteWorkflow implements Lifetimes. It is no transaction. What a writer saves
 // for the workflow at the same moment stays listed if it stays. A config that a
 // writer moves to another workflow just then may be removed with the others:
-// its writer is told nothing, and a reader gets ErrNotFound. Overwritten content
+// its writer is told nothing, and a reader gets ErrNotFound. A config that this
+// release cannot read stays, since its workflow is unknown. Overwritten content
 // that a release before this one put aside is not listed anywhere and expires by
 // itself.
 func (s *Store) DeleteWorkflow(ctx context.Context, workflow string) (int, error) {
@@ -132,12 +133,12 @@ func (s *Store) DeleteWorkflow(ctx context.Context, workflow string) (int, error
 	var ids, asides []string
 	err := s.walkIndex(ctx, s.space.WorkflowIndex(workflow), func(listed []string) (bool, error) {
 		ids = append(ids, listed...)
-		alive, _, err := s.members(ctx, workflow, listed)
+		found, err := s.members(ctx, workflow, listed)
 		if err != nil {
 			return false, err
 		}
-		names := make([]string, len(alive))
-		for i, id := range alive {
+		names := make([]string, len(found.in))
+		for i, id := range found.in {
 			s.near.drop(id)
 			names[i] = s.space.Config(id)
 		}

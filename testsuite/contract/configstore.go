@@ -114,6 +114,7 @@ var configStoreCases = []configStoreCase{
 	{"loads once for all who wait", loadsOnce},
 	{"lets one who waits give up alone", givesUpAlone},
 	{"regenerates the content of a ref beside newer content", regeneratesAside},
+	{"regenerates earlier content for its refs only", regeneratesEarlier},
 	{"refuses regenerated content that a ref does not name", refusesMismatch},
 	{"tells that its source failed", tellsSourceFailed},
 }

@@ -82,6 +82,11 @@ func keepsOverwrittenLife(tb testing.TB, b ConfigStoreBackend) {
 	b.Pass(tb, 3*short)
 	refuses(tb, b.Open(tb, redisstate.Options{}), long.Key(), redisstate.ErrNotFound)
 
+	// What replaces it lends it no life.
+	brief = saveEntry(tb, s, redisstate.Entry{ID: "lent", Value: 1, TTL: short})
+	saveEntry(tb, s, redisstate.Entry{ID: "lent", Value: 2, TTL: 4 * short})
+	lives(tb, s, brief.Key(), short)
+
 	// What is overwritten again stays for the longer of its lives.
 	for _, ttl := range []time.Duration{short, 4 * short, short} {
 		again := saveEntry(tb, s, redisstate.Entry{ID: "b", Value: 1, TTL: ttl})
