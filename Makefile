@@ -40,6 +40,7 @@ help: ## this list
 
 .PHONY: demo
 demo: deps-demo ## a workflow on a real dev server, live in the terminal (ARGS="FILE.yaml", ARGS="--redis URL --temporal ADDR")
+	@echo "building the demo"
 	@mkdir -p .build && go build -o .build/audit ./examples/audit
 	@$(BOUND) .build/audit $(ARGS)
 

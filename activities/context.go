@@ -100,7 +100,8 @@ func SaveConfigs(ctx context.Context, entries ...redisstate.Entry) ([]redisstate
 
 // Fence returns the fence of the lease that the running critical activity
 // holds: write it beside every change made outside of Redis, and refuse a
-// change whose fence is lower than the stored one. Errors: ErrNoLease,
+// change whose fence is lower than the stored one. It rises with each lease of
+// the resource, not by one, and needs 64 bits (BIGINT in a database). Errors: ErrNoLease,
 // ErrNoPlugin.
 func Fence(ctx context.Context) (uint64, error) {
 	if lease, ok := locking.FromContext(ctx); ok {

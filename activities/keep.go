@@ -24,6 +24,10 @@ const DefaultKeepEvery = 6 * time.Hour
 //	stop := activities.KeepConfigs(ctx, 6*time.Hour)
 //	defer stop()
 //
+// What it keeps is what redisstate.Entry.Workflow gave to this workflow's id:
+// activities.SaveConfigs does so by itself, a host that saves before the start
+// has to name the workflow. A round that finds nothing logs a warning.
+//
 // It is opt-in because each round adds a timer and an activity to the history:
 // a workflow that already runs needs workflow.GetVersion around a new call. A
 // workflow that reads its configs at least once per three quarters of
@@ -40,9 +44,15 @@ func KeepConfigs(ctx workflow.Context, every time.Duration) (stop func()) {
 	ctx, cancel := workflow.WithCancel(ctx)
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		for ctx.Err() == nil {
-			err := workflow.ExecuteActivity(withTimeout(ctx), ExtendConfigsName, 2*every).Get(ctx, nil)
-			if err != nil && ctx.Err() == nil {
+			var kept int
+			err := workflow.ExecuteActivity(withTimeout(ctx), ExtendConfigsName, 2*every).Get(ctx, &kept)
+			switch {
+			case ctx.Err() != nil:
+			case err != nil:
 				workflow.GetLogger(ctx).Warn("configs were not extended", "op", ExtendConfigsName, "error", err)
+			case kept == 0:
+				workflow.GetLogger(ctx).Warn("no config was kept", "op", ExtendConfigsName,
+					"reason", "nothing is saved under this workflow's id; set redisstate.Entry.Workflow to it")
 			}
 			if workflow.Sleep(ctx, every) != nil {
 				return

@@ -3,7 +3,9 @@ package activities_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +14,8 @@ import (
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
+	sdktestsuite "go.temporal.io/sdk/testsuite"
+	sdkworker "go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/compozy/temporal-redis/activities"
@@ -111,6 +115,50 @@ func TestKeepConfigs_is_what_keeps_them(t *testing.T) {
 	app, ok := errors.AsType[*temporal.ApplicationError](k.GetWorkflowError())
 	if !ok || app.Type() != interceptors.ConfigNotFound {
 		t.Fatalf("got %v; want ConfigNotFound", k.GetWorkflowError())
+	}
+}
+
+// noted is a Temporal logger that keeps warnings.
+type noted struct {
+	quiet
+	warnings chan string
+}
+
+func (n noted) Warn(text string, fields ...any) {
+	n.warnings <- fmt.Sprint(append([]any{text}, fields...)...)
+}
+
+func TestKeepConfigs_warns_when_nothing_is_saved_under_the_workflows_id(t *testing.T) {
+	t.Parallel()
+	for owner, want := range map[string]int{"": 2, "another": 2, patientID: 0} {
+		t.Run("owner "+owner, func(t *testing.T) {
+			t.Parallel()
+			k := testsuite.NewWorkflowEnvironment(t, testsuite.Options{})
+			k.SaveConfigs(redisstate.Entry{ID: "charge", Workflow: owner, Value: chargeConfig{Amount: 42}})
+			log := noted{warnings: make(chan string, 10)}
+			var suite sdktestsuite.WorkflowTestSuite
+			suite.SetLogger(log)
+			env := suite.NewTestWorkflowEnvironment()
+			env.SetWorkerOptions(sdkworker.Options{Plugins: []sdkworker.Plugin{k.Plugin()}})
+			env.ExecuteWorkflow(func(ctx workflow.Context) error {
+				defer activities.KeepConfigs(ctx, time.Hour)()
+				return workflow.Sleep(ctx, 90*time.Minute)
+			})
+			if err := env.GetWorkflowError(); err != nil {
+				t.Fatal(err)
+			}
+			close(log.warnings)
+			told := 0
+			for text := range log.warnings {
+				if !strings.Contains(text, "redisstate.Entry.Workflow") {
+					t.Errorf("it warns of %s", text)
+				}
+				told++
+			}
+			if told != want {
+				t.Errorf("warned %d times; want %d", told, want)
+			}
+		})
 	}
 }
 

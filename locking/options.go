@@ -56,7 +56,9 @@ func (o Options) withDefaults() Options {
 	if o.Wait == 0 {
 		o.Wait = DefaultWait
 	}
-	o.TTL = o.TTL.Truncate(time.Millisecond)
+	if o.TTL >= MinTTL { // a shorter one is refused, and shown as it was given
+		o.TTL = o.TTL.Truncate(time.Millisecond)
+	}
 	return o
 }
 

@@ -3,7 +3,9 @@ package redisstate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -18,6 +20,7 @@ type Conn struct {
 	client   redis.UniversalClient
 	endpoint string
 	security string // said where a connection fails
+	tls      bool
 	kind     kind
 	log      *slog.Logger
 	told     sync.Map // findings that were logged: Finding -> struct{}
@@ -64,8 +67,8 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 		release()
 		return nil, err
 	}
-	security := " without TLS"
-	if o.TLS.enabled(t) {
+	security, encrypted := " without TLS", o.TLS.enabled(t)
+	if encrypted {
 		security = " with TLS"
 	}
 	mend(client)
@@ -74,6 +77,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 		client:   client,
 		endpoint: endpoint,
 		security: security,
+		tls:      encrypted,
 		kind:     kind,
 		log:      tel.Log,
 		close: sync.OnceValue(func() error {
@@ -105,7 +109,21 @@ func (c *Conn) Check(ctx context.Context) error {
 	err := c.client.Ping(bounded).Err()
 	// Not with ctx: whoever gives Check a deadline asks whether Redis answers by
 	// then, so passing it means "unavailable" here, not "the caller gave up".
-	return rediserr.Wrap(context.WithoutCancel(ctx), "redisstate: check of Redis at "+c.endpoint+c.security, "connection", err)
+	err = rediserr.Wrap(context.WithoutCancel(ctx), "redisstate: check of Redis at "+c.endpoint+c.security, "connection", err)
+	if c.tls && silent(err) {
+		return fmt.Errorf("%w; does this port speak TLS? else use redis://", err)
+	}
+	return err
+}
+
+// silent tells that a server took the connection and said nothing in time: a
+// plain Redis waits for the end of what it takes for a command.
+func silent(err error) bool {
+	if operation, ok := errors.AsType[*net.OpError](err); ok && operation.Op == "dial" {
+		return false // nobody took it
+	}
+	var waited net.Error
+	return errors.As(err, &waited) && waited.Timeout()
 }
 
 // Close closes the client, unless it is the host's own, and ends an embedded

@@ -108,6 +108,26 @@ func TestCheck_takes_a_silent_server_for_unavailable_within_its_deadline(t *test
 	}
 }
 
+func TestCheck_asks_whether_a_silent_server_speaks_TLS(t *testing.T) {
+	t.Parallel()
+	address := blackHole(t)
+	const question = "; does this port speak TLS? else use redis://"
+	for url, asks := range map[string]bool{
+		"rediss://" + address + "?dial_timeout=100ms&max_retries=0": true,
+		"rediss://" + address + "?dial_timeout=1m":                  true, // Check's own deadline comes first
+		"redis://" + address + "?read_timeout=100ms&max_retries=0":  false,
+		"rediss://127.0.0.1:1":                                      false, // refused
+	} {
+		conn := connect(t, Options{URL: url})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		err := conn.Check(ctx)
+		cancel()
+		if !errors.Is(err, ErrUnavailable) || strings.HasSuffix(err.Error(), question) != asks {
+			t.Errorf("%s: got %v; is it to ask: %v", url, err, asks)
+		}
+	}
+}
+
 func TestStore_honors_the_callers_deadline_on_a_silent_server(t *testing.T) {
 	t.Parallel()
 	store := newStore(t, connect(t, Options{URL: "redis://" + blackHole(t)}).Client(), quiet())

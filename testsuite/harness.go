@@ -162,7 +162,8 @@ func (h *harness) FlushRedis() {
 
 // Events returns the events of a workflow from the start of its log up to the
 // first one that last accepts, and fails the test if none comes before ctx
-// ends.
+// ends. A workflow of Temporal's test environment that was given no id of its
+// own has "default-test-workflow-id".
 func (h *harness) Events(ctx context.Context, workflowID string, last func(notifier.Event) bool) []notifier.Event {
 	h.t.Helper()
 	hub, err := h.plugin.Subscriber(ctx)

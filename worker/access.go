@@ -71,6 +71,17 @@ func (p *Plugin) Subscriber(ctx context.Context) (*notifier.Hub, error) {
 	return rt.subscriber()
 }
 
+// Inspect looks at Redis as the start of a worker does, see
+// redisstate.Conn.Inspect. It opens Redis where nothing has. Errors wrap
+// redisstate.ErrUnavailable, redisstate.ErrDenied or redisstate.ErrUnsuitable.
+func (p *Plugin) Inspect(ctx context.Context) (redisstate.Report, error) {
+	rt, err := p.hold(ctx)
+	if err != nil {
+		return redisstate.Report{}, err
+	}
+	return rt.conn.Inspect(ctx)
+}
+
 // Check asks Redis whether it answers. It opens Redis where nothing has. Errors
 // wrap redisstate.ErrUnavailable or redisstate.ErrDenied.
 func (p *Plugin) Check(ctx context.Context) error {

@@ -50,7 +50,7 @@ type Options struct {
 	LockWait time.Duration
 	// LockTTL is the time to live of a lease; at least 1 s. Defaults to 30 s.
 	LockTTL time.Duration
-	// LockRenewEvery is the interval of renewals; below half of LockTTL.
+	// LockRenewEvery is the interval of renewals; at most half of LockTTL.
 	// Defaults to 10 s, or a third of a LockTTL that is set.
 	LockRenewEvery time.Duration
 	// LockKey names the resource of a critical activity. Defaults to the
@@ -167,12 +167,35 @@ func (o Options) validate(environment error) error {
 	}
 	positive("StartTimeout", o.StartTimeout)
 	positive("DrainTimeout", o.DrainTimeout)
-	positive("FlushTimeout", o.FlushTimeout)
-	errs = append(errs, o.Redis.Validate(), o.interceptors().Validate(), o.locks("").Validate(), o.events("").Validate())
+	errs = append(errs, o.Redis.Validate(), o.interceptors().Validate(), o.validateLocks(), o.validateEvents())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalidOptions, err)
 	}
 	return nil
+}
+
+// validateLocks and validateEvents check what goes down to those packages. What
+// is called otherwise there is refused here, under the name that the host used.
+func (o Options) validateLocks() error {
+	switch {
+	case o.LockTTL < locking.MinTTL:
+		return fmt.Errorf("worker: LockTTL is %v; use 0 for the default (%v), or at least %v", o.LockTTL, locking.DefaultTTL, locking.MinTTL)
+	case o.LockRenewEvery < 0 || o.LockRenewEvery > o.LockTTL/2:
+		return fmt.Errorf("worker: LockRenewEvery is %v; use 0 for a third of LockTTL, or at most half of it (%v)", o.LockRenewEvery, o.LockTTL/2)
+	}
+	return o.locks("").Validate()
+}
+
+func (o Options) validateEvents() error {
+	events := o.events("")
+	if o.FlushTimeout >= time.Millisecond {
+		return events.Validate()
+	}
+	events.DrainTimeout = 0 // its default is right
+	return errors.Join(
+		fmt.Errorf("worker: FlushTimeout is %v; use 0 for the default (%v), or at least 1ms", o.FlushTimeout, DefaultFlushTimeout),
+		events.Validate(),
+	)
 }
 
 func (o Options) interceptors() interceptors.Options {

@@ -63,7 +63,10 @@ func TestNewPluginRefusesBadOptionsWithoutAnyNetwork(t *testing.T) {
 	}{
 		"no URL":             {func(o *worker.Options) { o.Redis.URL = "" }, []string{"REDIS_URL", "embedded://"}},
 		"an unknown scheme":  {func(o *worker.Options) { o.Redis.URL = "http://localhost" }, []string{"http"}},
-		"a lock below 1 s":   {func(o *worker.Options) { o.LockTTL = time.Millisecond }, []string{"TTL", "1s"}},
+		"a lock below 1 s":   {func(o *worker.Options) { o.LockTTL = 1 }, []string{"LockTTL is 1ns", "at least 1s"}},
+		"rare renewals":      {func(o *worker.Options) { o.LockTTL, o.LockRenewEvery = 4*time.Second, 3*time.Second }, []string{"LockRenewEvery is 3s", "half of it (2s)"}},
+		"negative renewals":  {func(o *worker.Options) { o.LockRenewEvery = -1 }, []string{"LockRenewEvery is -1ns"}},
+		"a short flush":      {func(o *worker.Options) { o.FlushTimeout = 1 }, []string{"FlushTimeout is 1ns", "at least 1ms"}},
 		"a negative bound":   {func(o *worker.Options) { o.DrainTimeout = -1 }, []string{"DrainTimeout"}},
 		"a policy of no use": {func(o *worker.Options) { o.Policies = map[string]interceptors.Policy{"x": {Lock: 9}} }, []string{`"x"`, "Lock"}},
 		"several mistakes at once": {func(o *worker.Options) {

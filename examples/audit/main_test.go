@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/alicebob/miniredis/v2/server"
 	"github.com/rogpeppe/go-internal/testscript"
 	sdkworker "go.temporal.io/sdk/worker"
 	"go.uber.org/goleak"
@@ -43,7 +44,34 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"genyaml": generate},
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PLAIN", startPlain(t))
+			return nil
+		},
 	})
+}
+
+// startPlain is a server that answers what the start asks of a single Redis, as
+// one without Cluster that is no sentinel.
+func startPlain(t *testing.T) (addr string) {
+	t.Helper()
+	s, err := server.NewServer("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	for command, refusal := range map[string]string{
+		"CLUSTER":  "ERR This instance has cluster support disabled",
+		"SENTINEL": "ERR unknown command 'SENTINEL', with args beginning with: 'get-master-addr-by-name' 'mymaster' ",
+	} {
+		if err := s.Register(command, func(c *server.Peer, _ string, _ []string) { c.WriteError(refusal) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Register("PING", func(c *server.Peer, _ string, _ []string) { c.WriteInline("PONG") }); err != nil {
+		t.Fatal(err)
+	}
+	return s.Addr().String()
 }
 
 // generate writes a workflow file with something too long in it.

@@ -91,11 +91,13 @@ func (h *host) openRedis(ctx context.Context, s settings, logs *slog.Logger) (er
 	})
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	switch err := h.plugin.Check(ctx); {
-	case errors.Is(err, redisstate.ErrDenied):
-		return fmt.Errorf("--redis: %w", err)
-	case err != nil:
+	switch _, err := h.plugin.Inspect(ctx); {
+	case errors.Is(err, redisstate.ErrUnsuitable):
+		return fmt.Errorf("--redis: %w", err) // names the remedy
+	case errors.Is(err, redisstate.ErrUnavailable):
 		return fmt.Errorf("--redis: %w; start Redis there, or leave the flag out for an embedded one", err)
+	case err != nil:
+		return fmt.Errorf("--redis: %w", err)
 	}
 	return nil
 }

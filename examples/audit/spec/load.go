@@ -63,6 +63,7 @@ func Parse(file string, data []byte) (*Workflow, error) {
 var (
 	yamlLine     = regexp.MustCompile(`line (\d+): (.*)`)
 	unknownField = regexp.MustCompile(`field (.*) not found in type spec\.(\w+)`)
+	wrongKind    = regexp.MustCompile("^cannot unmarshal !!(\\w+)(?: `(.*)`)? into (.*)$")
 )
 
 // misread tells what the library could not read, the first thing if there are
@@ -76,10 +77,77 @@ func (w *Workflow) misread(err error) error {
 	if m := unknownField.FindStringSubmatch(what); m != nil {
 		return w.problem(line, m[1], "unknown field", "use "+list(fieldsOf(m[2])))
 	}
+	if m := wrongKind.FindStringSubmatch(what); m != nil {
+		return w.wrongKind(line, m[1], m[2], m[3])
+	}
 	if _, ok := errors.AsType[*yaml.TypeError](err); ok {
-		return w.problem(line, "", what, "write a value of that kind")
+		return w.problem(line, "", what, "mend that line")
 	}
 	return w.problem(line, "", "is not YAML: "+what, "mend the syntax")
+}
+
+// wrongKind tells of a value that is of another kind than its field; tag and
+// goType are the library's words for the two, shown is the start of a scalar.
+func (w *Workflow) wrongKind(line int, tag, shown, goType string) error {
+	what := "is " + kindOf(tag)
+	if shown != "" {
+		what += ", " + quote(shown)
+	}
+	return w.problem(line, keyOf(&w.root, line, "!!"+tag, shown), what, "it needs "+wanted(goType))
+}
+
+func kindOf(tag string) string {
+	switch tag {
+	case "str":
+		return "text"
+	case "int", "float":
+		return "a number"
+	case "bool":
+		return "true or false"
+	case "map":
+		return "a mapping"
+	case "seq":
+		return "a list"
+	}
+	return "of another kind"
+}
+
+// wanted is what a field of a Go type takes.
+func wanted(goType string) string {
+	switch name, ours := strings.CutPrefix(strings.TrimPrefix(goType, "*"), "spec."); {
+	case goType == "time.Duration":
+		return "a time like 30s or 5m"
+	case goType == "int":
+		return "a whole number"
+	case goType == "bool":
+		return "true or false"
+	case strings.HasPrefix(goType, "[]"):
+		return "a list"
+	case strings.HasPrefix(goType, "map["):
+		return "a mapping, like {name: value}"
+	case ours && name != "Type":
+		return "a mapping with " + list(fieldsOf(name))
+	}
+	return "text"
+}
+
+// keyOf is the key of the first value on a line that is of a kind and, if it is
+// a scalar, starts as shown; "" if there is none.
+func keyOf(n *yaml.Node, line int, tag, shown string) string {
+	if n.Kind == yaml.MappingNode {
+		for pair := range slices.Chunk(n.Content, 2) {
+			start := strings.TrimSuffix(shown, "...") // the library shortens
+			if v := pair[1]; v.Line == line && v.ShortTag() == tag && strings.HasPrefix(v.Value, start) {
+				return pair[0].Value
+			}
+		}
+	}
+	for _, inner := range n.Content { // not through aliases, which may lead in circles
+		if key := keyOf(inner, line, tag, shown); key != "" {
+			return key
+		}
+	}
+	return ""
 }
 
 // line is where a field is written, or else what should have held it.
