@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -102,6 +103,28 @@ func TestConfigStore_on_every_backend(t *testing.T) {
 			tallies[name] = tally
 			mu.Unlock()
 		})
+	}
+}
+
+// docs/operations.md names these two commands for those who need them.
+func TestLeast_privilege_users_need_more_for_a_database_and_for_a_name(t *testing.T) {
+	t.Parallel()
+	more := append(slices.Clone(workerRules), "+select", "+client|setname")
+	server := redistest.Start(t, redistest.WithUser("worker", workerRules...), redistest.WithUser("more", more...))
+	for suffix, command := range map[string]string{"/1": "'select'", "/0?client_name=saver": "'client|setname'"} {
+		for user, denied := range map[string]bool{"worker": true, "more": false} {
+			conn, err := redisstate.Connect(t.Context(), redisstate.Options{
+				URL: strings.TrimSuffix(server.URLFor(user, "worker-secret"), "/0") + suffix, Registerer: prometheus.NewRegistry(),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = conn.Close() })
+			err = conn.Check(t.Context())
+			if errors.Is(err, redisstate.ErrDenied) != denied || (err == nil) == denied || (denied && !strings.Contains(err.Error(), command)) {
+				t.Errorf("%s with %s: got %v; denied should be %v", user, suffix, err, denied)
+			}
+		}
 	}
 }
 
