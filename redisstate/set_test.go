@@ -213,23 +213,6 @@ func TestSet_keeps_content_of_a_newer_format_for_its_refs(t *testing.T) {
 	}
 }
 
-// before runs something before a command.
-type before struct {
-	failing
-	command string
-	do      func()
-}
-
-func (b *before) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		if cmd.Name() == b.command {
-			b.seen++
-			b.do()
-		}
-		return next(ctx, cmd)
-	}
-}
-
 func TestSet_writes_again_what_is_gone_before_its_life_is_extended(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(*testing.T, *miniredis.Miniredis){
