@@ -45,7 +45,7 @@ demo: deps-demo ## a workflow on a real dev server, live in the terminal (ARGS="
 	@$(BOUND) .build/audit $(ARGS)
 
 .PHONY: test
-test: deps-test lint vet race integration ## all of it, as CI does, one after the other
+test: deps-test lint vet race-others integration ## all of it, as CI does, one after the other
 
 ##@ Set-up
 
@@ -103,6 +103,12 @@ unit: prerequisites ## unit tests: no server, no network
 .PHONY: race
 race: prerequisites ## the unit tests under the race detector
 	$(call in-modules,CGO_ENABLED=1 $(BOUND) go test -race -timeout $(TEST_TIMEOUT) ./...)
+
+# Packages with integration tests run their unit tests along with them, under
+# the race detector too: `make test` runs each test once, not twice.
+.PHONY: race-others
+race-others: prerequisites
+	$(call in-modules,CGO_ENABLED=1 $(BOUND) $(CURDIR)/scripts/integration.sh -others -race -timeout $(TEST_TIMEOUT))
 
 .PHONY: integration
 integration: integration-warm integration-cold ## tests on real servers under the race detector, with and without Temporal's sticky cache

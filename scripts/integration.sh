@@ -2,15 +2,28 @@
 # Runs the integration tests of the module in the working directory: the
 # packages that have test files behind the build tag, however they are named.
 # With TEMPORAL_REDIS_TEST_STICKY set, only those of them whose tests use a
-# Temporal dev server.
-# usage: scripts/integration.sh [GO TEST FLAG...]
+# Temporal dev server. With -others, the unit tests of all other packages.
+# usage: scripts/integration.sh [-others] [GO TEST FLAG...]
 set -euo pipefail
+
+others=
+if [ "${1:-}" = -others ]; then
+	others=yes
+	shift
+fi
 
 list() { go list -tags integration "$@" ./...; }
 test_files='{{range .TestGoFiles}}{{$.ImportPath}} {{.}}{{"\n"}}{{end}}{{range .XTestGoFiles}}{{$.ImportPath}} {{.}}{{"\n"}}{{end}}'
 
 packages=$(comm -13 <(go list -f "$test_files" ./... | sort) <(list -f "$test_files" | sort) |
 	sed -n 's/ .*//p' | sort -u)
+
+if [ -n "$others" ]; then
+	packages=$(comm -23 <(go list ./... | sort) <(echo "$packages"))
+	# shellcheck disable=SC2086 # one word a package
+	[ -z "$packages" ] || go test "$@" $packages
+	exit
+fi
 
 if [ -n "${TEMPORAL_REDIS_TEST_STICKY:-}" ]; then
 	# pkg.test is the test binary of pkg, with all that it is linked from.

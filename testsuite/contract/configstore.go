@@ -65,7 +65,7 @@ var configStoreCases = []configStoreCase{
 	{"reads none at once", readsNone},
 	{"saves many at once in order", savesMany},
 	{"saves an id twice at once", savesTwiceAtOnce},
-	{"saves thousands at once", savesThousands},
+	{"saves more at once than a batch holds", savesThousands},
 	{"expires after the time to live", expires},
 	{"gives an entry its own time to live", ownTTL},
 	{"extends the life of content that is saved again", extendsLife},

@@ -91,7 +91,7 @@ func savesTwiceAtOnce(tb testing.TB, b ConfigStoreBackend) {
 
 func savesThousands(tb testing.TB, b ConfigStoreBackend) {
 	s := b.Open(tb, redisstate.Options{})
-	const n = 2500
+	const n = 1200 // a batch has 1000 at most
 	entries := make([]redisstate.Entry, n)
 	ids := make([]string, n)
 	for i := range entries {
