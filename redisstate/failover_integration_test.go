@@ -140,7 +140,11 @@ func (l *load) finish(t *testing.T) {
 		t.Errorf("only %d ids were ever written", len(l.acked))
 	}
 	for id, n := range l.acked {
-		config, err := l.store.Get(t.Context(), redisstate.ID(id))
+		var config redisstate.Config
+		err := answered(func() (err error) {
+			config, err = l.store.Get(t.Context(), redisstate.ID(id))
+			return err
+		})
 		if err != nil {
 			t.Errorf("%s: %v", id, err)
 			continue
@@ -149,6 +153,20 @@ func (l *load) finish(t *testing.T) {
 		if got, _ := strconv.Atoi(string(config.JSON())); got < n {
 			t.Errorf("%s is %d; %d was acknowledged", id, got, n)
 		}
+	}
+}
+
+// answered repeats a read that is told an outage, for a few seconds: until every
+// sentinel knows of a fail-over, a new connection may still be led to the old
+// primary.
+func answered(read func() error) error {
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		err := read()
+		if !errors.Is(err, redisstate.ErrUnavailable) || time.Now().After(deadline) {
+			return err
+		}
+		timer := time.NewTimer(20 * time.Millisecond)
+		<-timer.C
 	}
 }
 
@@ -171,7 +189,11 @@ func saved(t *testing.T, store *redisstate.Store) (check func(when string)) {
 	}
 	return func(when string) {
 		t.Helper()
-		found, err := store.GetMany(t.Context(), keys...)
+		var found map[redisstate.Key]redisstate.Config
+		err := answered(func() (err error) {
+			found, err = store.GetMany(t.Context(), keys...)
+			return err
+		})
 		if err != nil || len(found) != n {
 			t.Fatalf("%s: found %d of %d, %v", when, len(found), n, err)
 		}
