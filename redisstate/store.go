@@ -47,7 +47,10 @@ type ConfigStore interface {
 	Delete(ctx context.Context, keys ...Key) (int, error)
 	// Scan lists the ids of current configs, each once, in no particular order,
 	// as keys without digests. Configs that are saved or removed meanwhile may
-	// or may not be listed. An error ends the listing. Errors: ErrInvalidKey.
+	// or may not be listed. By workflow, an id may also be listed that expired
+	// while it was of that workflow and was then saved for another one: what Get
+	// returns tells the workflow. An error ends the listing. Errors:
+	// ErrInvalidKey.
 	Scan(ctx context.Context, scope Scope) iter.Seq2[Key, error]
 }
 
