@@ -10,8 +10,7 @@ import (
 	"github.com/compozy/temporal-redis/internal/rediserr"
 )
 
-// Delete implements ConfigStore. The configs are taken out of their workflows'
-// indexes afterwards, in two more round trips per workflow.
+// Delete implements ConfigStore. Indexes are not touched: Scan prunes them.
 func (s *Store) Delete(ctx context.Context, keys ...Key) (int, error) {
 	if err := s.checkOpen(opDelete); err != nil {
 		return 0, err
@@ -29,14 +28,13 @@ func (s *Store) Delete(ctx context.Context, keys ...Key) (int, error) {
 		return 0, errors.Join(errs...)
 	}
 	gone := make([]bool, len(keys))
-	left := make(leavers)
-	err := s.deleteNamed(ctx, keys, sums, gone, left)
+	err := s.deleteNamed(ctx, keys, sums, gone)
 	for i := 0; i < len(keys) && err == nil; i++ {
 		if keys[i].Digest == "" {
 			continue
 		}
 		var was bool
-		was, err = s.deleteIf(ctx, keys[i].ID, sums[i], left)
+		was, err = s.deleteIf(ctx, keys[i].ID, sums[i])
 		gone[i] = gone[i] || was
 	}
 	removed := 0
@@ -46,38 +44,20 @@ func (s *Store) Delete(ctx context.Context, keys ...Key) (int, error) {
 			removed++
 		}
 	}
-	for workflow, ids := range left {
-		if err == nil {
-			err = s.prune(ctx, workflow, ids)
-		}
-	}
 	return removed, redisError(ctx, opDelete, err)
-}
-
-// leavers are ids of removed configs by the workflow that they were of.
-type leavers map[string][]string
-
-// add notes a removed config from the head of what was stored.
-func (l leavers) add(id string, head []byte) {
-	if v, err := decodeHeader(head); err == nil && v.workflow != "" {
-		l[v.workflow] = append(l[v.workflow], id)
-	}
 }
 
 // deleteNamed removes, in pipelines, current contents of keys without digest
 // and put-aside contents of keys with one, and notes which were there.
-func (s *Store) deleteNamed(ctx context.Context, keys []Key, sums []sum, gone []bool, left leavers) error {
+func (s *Store) deleteNamed(ctx context.Context, keys []Key, sums []sum, gone []bool) error {
 	for start := 0; start < len(keys); start += maxBatch {
 		end := min(start+maxBatch, len(keys))
 		replies := make([]*redis.IntCmd, 0, end-start)
-		heads := make([]*redis.StringCmd, end-start)
-		cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for i := start; i < end; i++ {
 				name := s.space.Config(keys[i].ID)
 				if keys[i].Digest != "" {
 					name = s.aside(keys[i].ID, sums[i])
-				} else {
-					heads[i-start] = p.GetRange(ctx, name, 0, headBytes-1)
 				}
 				replies = append(replies, p.Del(ctx, name))
 			}
@@ -85,11 +65,8 @@ func (s *Store) deleteNamed(ctx context.Context, keys []Key, sums []sum, gone []
 		})
 		for i, reply := range replies {
 			gone[start+i] = reply.Val() > 0
-			if head := heads[i]; head != nil && gone[start+i] {
-				left.add(keys[start+i].ID, []byte(head.Val()))
-			}
 		}
-		if err = unlessReply(rediserr.Reason(err, cmds)); err != nil {
+		if err != nil {
 			return err
 		}
 	}
@@ -101,17 +78,16 @@ const deleteTries = 16
 
 // deleteIf removes the current content of an id if it is the given one, and
 // tells whether it was. WATCH makes the comparison and the removal one.
-func (s *Store) deleteIf(ctx context.Context, id string, content sum, left leavers) (was bool, err error) {
+func (s *Store) deleteIf(ctx context.Context, id string, content sum) (was bool, err error) {
 	name := s.space.Config(id)
-	var head []byte
 	for range deleteTries {
 		err = s.client.Watch(ctx, func(tx *redis.Tx) error {
 			was = false
-			var err error
-			if head, err = tx.GetRange(ctx, name, 0, headBytes-1).Bytes(); err != nil {
+			header, err := tx.GetRange(ctx, name, 0, headerBytes-1).Bytes()
+			if err != nil {
 				return err
 			}
-			if held, ok := heldSum(head); !ok || held != content {
+			if held, ok := heldSum(header); !ok || held != content {
 				return nil
 			}
 			_, err = tx.TxPipelined(ctx, func(p redis.Pipeliner) error {
@@ -125,9 +101,6 @@ func (s *Store) deleteIf(ctx context.Context, id string, content sum, left leave
 		case errors.Is(err, redis.TxFailedErr):
 			continue // someone wrote it meanwhile: look again
 		case err == nil || rediserr.IsWrongType(err):
-			if was {
-				left.add(id, head)
-			}
 			return was, nil
 		}
 		return false, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -29,10 +30,10 @@ func (s *Store) read(ctx context.Context, key Key) (Config, error) {
 	if err != nil {
 		return Config{}, fail(opGet, err)
 	}
-	raw, err := s.client.Get(ctx, s.space.Config(key.ID)).Bytes()
+	raw, err := s.fetch(ctx, s.space.Config(key.ID))
 	config, err := s.open(ctx, key.ID, raw, err)
 	if pinned && !holds(config, err, key) && !ends(err) {
-		raw, asideErr := s.client.Get(ctx, s.aside(key.ID, want)).Bytes()
+		raw, asideErr := s.fetch(ctx, s.aside(key.ID, want))
 		config, err = s.settle(ctx, key, err, raw, asideErr)
 	}
 	s.count(err)
@@ -40,6 +41,56 @@ func (s *Store) read(ctx context.Context, key Key) (Config, error) {
 		return s.regenerate(ctx, key)
 	}
 	return config, err
+}
+
+// fetching is one GET on its way.
+type fetching struct {
+	name string
+	raw  []byte
+	err  error
+}
+
+// fetch reads one key. Reads at the same time share round trips, except on
+// Cluster.
+func (s *Store) fetch(ctx context.Context, name string) ([]byte, error) {
+	if !s.ordered {
+		return s.client.Get(ctx, name).Bytes()
+	}
+	f := &fetching{name: name}
+	if err := s.fetches.do(ctx, f); err != nil {
+		return nil, err
+	}
+	return f.raw, f.err
+}
+
+// fetchAll makes one trip of fetches. Each has its own error.
+func (s *Store) fetchAll(ctx context.Context, all []*fetching) error {
+	if len(all) == 1 {
+		all[0].raw, all[0].err = s.client.Get(ctx, all[0].name).Bytes()
+		s.typical.note(all[0])
+		return nil
+	}
+	replies := make([]*redis.StringCmd, len(all))
+	queue := make([]redis.Cmder, len(all))
+	for i, f := range all {
+		replies[i] = redis.NewStringCmd(ctx, "get", f.name)
+		queue[i] = replies[i]
+	}
+	_, _ = s.client.Pipelined(ctx, func(p redis.Pipeliner) error { return p.BatchProcess(ctx, queue...) })
+	for i, f := range all {
+		f.raw, f.err = replies[i].Bytes()
+		s.typical.note(f)
+	}
+	return nil
+}
+
+// typicalSize estimates how large the next value is: nearer to the last ones
+// than to those before.
+type typicalSize struct{ bytes atomic.Int64 }
+
+func (t *typicalSize) note(f *fetching) {
+	before := t.bytes.Load()
+	t.bytes.Store(before + (int64(len(f.raw))-before)/8)
 }
 
 // GetMany implements ConfigStore: one round trip for the keys that the near

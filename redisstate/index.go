@@ -39,6 +39,7 @@ func (s *Store) indexes(batch []*writing) []*index {
 			byWorkflow[w.new.workflow] = x
 			all = append(all, x)
 		}
+		w.index = x
 		x.ids = append(x.ids, w.ref.ID)
 		x.ttl = max(x.ttl, listedFor(w.new.ttl))
 	}
@@ -56,10 +57,13 @@ func (x *index) add(ctx context.Context, p redis.Pipeliner) {
 	p.Do(ctx, "pexpire", x.key, x.ttl.Milliseconds(), "gt")
 }
 
-// indexErrors is what Redis said about the changes to indexes.
-func indexErrors(all []*index) error {
-	for _, x := range all {
-		if err := x.reply.Err(); err != nil {
+// indexErrors is what Redis said about the changes to the indexes of a batch.
+func indexErrors(batch []*writing) error {
+	for _, w := range batch {
+		if w.index == nil {
+			continue
+		}
+		if err := w.index.reply.Err(); err != nil {
 			return err
 		}
 	}

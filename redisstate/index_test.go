@@ -3,8 +3,6 @@ package redisstate
 import (
 	"context"
 	"math"
-	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -77,7 +75,9 @@ func TestIndex_keeps_what_is_saved_while_it_is_pruned(t *testing.T) {
 				saves(t, writer, Entry{ID: "b", Workflow: "w", Value: 1, TTL: 1000 * time.Hour})
 				want = 2
 			}
-			server.Del(writer.space.Config("a"))
+			if _, err := writer.Delete(t.Context(), ID("a")); err != nil {
+				t.Fatal(err)
+			}
 			client := newClient(t, server)
 			back := make(chan struct{})
 			client.AddHook(around{
@@ -119,69 +119,4 @@ func TestDeleteWorkflow_leaves_what_it_cannot_read(t *testing.T) {
 	if !server.Exists(name) {
 		t.Error("another workflow's config is gone")
 	}
-}
-
-func TestScan_lists_a_config_for_the_workflow_that_it_is_of(t *testing.T) {
-	t.Parallel()
-	for name, move := range map[string]func(t *testing.T, s *Store){
-		"with other content":    func(t *testing.T, s *Store) { saves(t, s, Entry{ID: "a", Workflow: "x", Value: 2}) },
-		"with the same content": func(t *testing.T, s *Store) { saves(t, s, Entry{ID: "a", Workflow: "x", Value: 1}) },
-		"removed before": func(t *testing.T, s *Store) {
-			if n, err := s.Delete(t.Context(), ID("a")); n != 1 || err != nil {
-				t.Errorf("deleted %d, %v", n, err)
-			}
-			saves(t, s, Entry{ID: "a", Workflow: "x", Value: 2})
-		},
-		"its content removed before": func(t *testing.T, s *Store) {
-			config, err := s.Get(t.Context(), ID("a"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if n, err := s.Delete(t.Context(), config.Ref.Key()); n != 1 || err != nil {
-				t.Errorf("deleted %d, %v", n, err)
-			}
-			saves(t, s, Entry{ID: "a", Workflow: "x", Value: 2})
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := newStore(t, newClient(t, newServer(t)), quiet())
-			saves(t, s, Entry{ID: "a", Workflow: "w", Value: 1}, Entry{ID: "b", Workflow: "w", Value: 1})
-			move(t, s)
-			lists(t, s, "w", 1)
-			lists(t, s, "x", 1)
-		})
-	}
-}
-
-// onOverwrite calls then before the first transaction that overwrites a config.
-type onOverwrite struct {
-	once sync.Once
-	then func()
-}
-
-func (*onOverwrite) DialHook(next redis.DialHook) redis.DialHook          { return next }
-func (*onOverwrite) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
-func (h *onOverwrite) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		for _, cmd := range cmds {
-			if args := cmd.Args(); cmd.Name() == "set" && args[len(args)-1] == "get" && !slices.Contains(args, any("nx")) {
-				h.once.Do(h.then)
-			}
-		}
-		return next(ctx, cmds)
-	}
-}
-
-func TestScan_lists_a_config_once_that_two_move_at_the_same_time(t *testing.T) {
-	t.Parallel()
-	server := newServer(t)
-	first := newStore(t, newClient(t, server), quiet())
-	saves(t, first, Entry{ID: "a", Workflow: "w", Value: 1})
-	client := newClient(t, server)
-	client.AddHook(&onOverwrite{then: func() { saves(t, first, Entry{ID: "a", Workflow: "x", Value: 2}) }})
-	saves(t, newStore(t, client, quiet()), Entry{ID: "a", Workflow: "y", Value: 3})
-	lists(t, first, "w", 0)
-	lists(t, first, "x", 0)
-	lists(t, first, "y", 1)
 }

@@ -186,7 +186,11 @@ func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 		}
 		op := h.operation(name)
 		start := time.Now()
-		ctx, span := h.tracer.Start(ctx, op.span, op.options...)
+		options := op.options
+		if links := spanLinks(ctx); links != nil {
+			options = append(slices.Clip(options), trace.WithLinks(links...))
+		}
+		ctx, span := h.tracer.Start(ctx, op.span, options...)
 		if span.IsRecording() {
 			span.SetAttributes(attribute.Int("db.operation.batch.size", size))
 		}

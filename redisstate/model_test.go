@@ -61,16 +61,12 @@ type model struct {
 	listed  map[string]*modelIndex // overwritten contents of a workflow
 	refs    map[Ref]int            // every ref ever given and its content
 	names   map[string]modelEntry  // metadata
-	// ghosts are ids, by workflow, that an index may still list: they expired
-	// there and were then saved for another workflow.
-	ghosts map[string]map[string]bool
 }
 
 func newModel() *model {
 	return &model{
 		current: map[string]modelEntry{}, aside: map[Ref]modelEntry{}, listed: map[string]*modelIndex{},
 		refs: map[Ref]int{}, names: map[string]modelEntry{},
-		ghosts: map[string]map[string]bool{"": {}, "w1": {}, "w2": {}},
 	}
 }
 
@@ -89,10 +85,6 @@ func (m *model) has(ref Ref) bool {
 func (m *model) set(ref Ref, e modelEntry) {
 	e.dies = m.now + e.ttl
 	old, ok := m.live(ref.ID)
-	if expired, was := m.current[ref.ID]; was && !ok {
-		m.ghosts[expired.workflow][ref.ID] = true
-	}
-	delete(m.ghosts[e.workflow], ref.ID)
 	switch {
 	case ok && old.value != e.value:
 		for r, v := range m.refs {
@@ -152,9 +144,6 @@ func checkModel(t *rapid.T, client redis.UniversalClient, pass func(time.Duratio
 		for key, err := range exact.Scan(ctx, scope) {
 			if err != nil {
 				t.Fatalf("scan: %v", err)
-			}
-			if e, ok := m.live(key.ID); ok && m.ghosts[scope.Workflow][key.ID] && !want(key.ID, e) {
-				continue
 			}
 			got = append(got, key.ID)
 		}

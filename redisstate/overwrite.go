@@ -79,13 +79,10 @@ func (s *Store) inherit(ctx context.Context, kept []*writing, left []*redis.Dura
 }
 
 // overwrite replaces the contents. What it replaced is looked at again, since
-// another writer may have been faster.
+// another writer may have been faster. An index that the config leaves is not
+// touched: Scan prunes it.
 func (s *Store) overwrite(ctx context.Context, batch []*writing) error {
-	pipelined := s.client.Pipelined
-	if s.ordered {
-		pipelined = s.client.TxPipelined // leaving an index is one with the move
-	}
-	cmds, err := pipelined(ctx, func(p redis.Pipeliner) error {
+	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, x := range s.indexes(batch) { // with the life that conflicts found
 			x.add(ctx, p)
 		}
@@ -95,11 +92,10 @@ func (s *Store) overwrite(ctx context.Context, batch []*writing) error {
 			}
 			w.reply = redis.NewStringCmd(ctx, "set", w.key, w.raw, "px", w.new.ttl.Milliseconds(), "get")
 			_ = p.Process(ctx, w.reply)
-			s.leave(ctx, p, w)
 		}
 		return nil
 	})
-	if err = unlessReply(rediserr.Reason(err, cmds)); err != nil {
+	if err = unlessReply(err); err != nil {
 		return err
 	}
 	var late []*writing
@@ -117,11 +113,6 @@ func (s *Store) overwrite(ctx context.Context, batch []*writing) error {
 			return err
 		}
 		replaced, _, ours := w.examine(raw)
-		if of := replaced.workflow; of != "" && of != w.old.workflow && of != w.new.workflow {
-			if err := s.prune(ctx, of, []string{w.ref.ID}); err != nil {
-				return err
-			}
-		}
 		if !ours || sameContent(replaced, w.new) || (w.kept != nil && sameContent(replaced, w.old)) {
 			continue
 		}
@@ -129,15 +120,6 @@ func (s *Store) overwrite(ctx context.Context, batch []*writing) error {
 		late = append(late, w)
 	}
 	return s.putAside(ctx, late, false)
-}
-
-// leave takes a config that moves to another workflow out of the index of the one
-// that it was of. In one transaction with the write it needs no second look, as
-// prune does: whoever moves the config back writes after it.
-func (s *Store) leave(ctx context.Context, p redis.Pipeliner, w *writing) {
-	if s.ordered && w.old.workflow != "" && w.old.workflow != w.new.workflow {
-		p.SRem(ctx, s.space.WorkflowIndex(w.old.workflow), w.ref.ID)
-	}
 }
 
 // rewrite changes what is stored with a content, and its life only to a longer
@@ -149,7 +131,6 @@ func (s *Store) rewrite(ctx context.Context, w *writing) error {
 	cmds, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
 		w.reply = redis.NewStringCmd(ctx, "set", w.key, w.raw, "get", "keepttl")
 		_ = p.Process(ctx, w.reply)
-		s.leave(ctx, p, w)
 		p.Do(ctx, "pexpire", w.key, ttl, "nx")
 		p.Do(ctx, "pexpire", w.key, ttl, "gt")
 		left = p.PTTL(ctx, w.key)

@@ -56,11 +56,8 @@ func (s *Store) checkScan(scope Scope) error {
 }
 
 // scanIndex walks over a workflow's index and passes on the ids whose config is
-// there. Writers take a config out of the index that it leaves, so that on one
-// server a look whether all are there does: one command, whatever they are. If
-// some are missing, and on Cluster, where that command does not exist over slots,
-// each is looked at. What is gone or another workflow's is taken out of the index
-// at the end, not on the way: a walk need not stand that.
+// there and of the workflow. The others are taken out of the index at the end, not
+// on the way: a walk need not stand that.
 func (s *Store) scanIndex(ctx context.Context, scope Scope, each func(ids []string) bool) error {
 	var gone []string
 	defer func() { _ = s.prune(ctx, scope.Workflow, gone) }() // else the next walk does
@@ -71,9 +68,6 @@ func (s *Store) scanIndex(ctx context.Context, scope Scope, each func(ids []stri
 				fresh = append(fresh, id)
 			}
 		}
-		if there, err := s.allThere(ctx, fresh); there || err != nil {
-			return err == nil && each(fresh), err
-		}
 		found, err := s.members(ctx, scope.Workflow, fresh)
 		if err != nil {
 			return false, err
@@ -81,20 +75,6 @@ func (s *Store) scanIndex(ctx context.Context, scope Scope, each func(ids []stri
 		gone = append(gone, found.out...)
 		return each(found.listed()), nil
 	})
-}
-
-// allThere tells whether each id has a current content, as far as one command can
-// tell.
-func (s *Store) allThere(ctx context.Context, ids []string) (bool, error) {
-	if !s.ordered || len(ids) == 0 {
-		return false, nil
-	}
-	names := make([]string, len(ids))
-	for i, id := range ids {
-		names[i] = s.space.Config(id)
-	}
-	n, err := s.client.Exists(ctx, names...).Result()
-	return n == int64(len(ids)), err
 }
 
 // scanKeys walks over all keys of every master, one master after the other.

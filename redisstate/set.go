@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -67,6 +68,7 @@ type writing struct {
 	envelope envelope // that raw is made with
 
 	reply *redis.StringCmd
+	index *index // that lists it; nil without a workflow
 	old   value  // what was there, if readable
 	stale bool   // it must be written again, whatever its content
 	kept  []byte // what has to be put aside before it is overwritten
@@ -230,27 +232,13 @@ const noKey = time.Duration(-2)
 // create writes the indexes, and each entry whose id has no content yet. What
 // the others hold is in the replies.
 func (s *Store) create(ctx context.Context, batch []*writing) error {
-	values := func(p redis.Pipeliner) {
-		for _, w := range batch {
-			w.reply = redis.NewStringCmd(ctx, "set", w.key, w.raw, "px", w.new.ttl.Milliseconds(), "nx", "get")
-			_ = p.Process(ctx, w.reply)
-		}
-	}
-	indexes := s.indexes(batch)
 	if s.ordered {
-		cmds, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-			for _, x := range indexes {
-				x.add(ctx, p)
-			}
-			values(p)
-			return nil
-		})
-		if err = unlessReply(rediserr.Reason(err, cmds)); err != nil {
+		if err := s.creates.do(ctx, batch); err != nil {
 			return err
 		}
-		return indexErrors(indexes)
+		return indexErrors(batch)
 	}
-	for _, x := range indexes {
+	for _, x := range s.indexes(batch) {
 		cmds, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
 			x.add(ctx, p)
 			return nil
@@ -259,11 +247,43 @@ func (s *Store) create(ctx context.Context, batch []*writing) error {
 			return err
 		}
 	}
-	cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		values(p)
-		return nil
+	cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error { return p.BatchProcess(ctx, creations(ctx, batch)...) })
+	return unlessReply(rediserr.Reason(err, cmds))
+}
+
+// createAll writes the batches of several callers in one transaction. What one
+// of them did to an id is a conflict for the others, as if they had come after it.
+func (s *Store) createAll(ctx context.Context, batches [][]*writing) error {
+	batch := batches[0]
+	if len(batches) > 1 {
+		batch = slices.Concat(batches...)
+	}
+	cmds, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		for _, x := range s.indexes(batch) {
+			x.add(ctx, p)
+		}
+		return p.BatchProcess(ctx, creations(ctx, batch)...)
 	})
 	return unlessReply(rediserr.Reason(err, cmds))
+}
+
+// creations are the commands that write entries whose ids have no content yet.
+func creations(ctx context.Context, batch []*writing) []redis.Cmder {
+	cmds := make([]redis.Cmder, len(batch))
+	for i, w := range batch {
+		w.reply = redis.NewStringCmd(ctx, "set", w.key, w.raw, "px", w.new.ttl.Milliseconds(), "nx", "get")
+		cmds[i] = w.reply
+	}
+	return cmds
+}
+
+// sizeOf is how many bytes a batch writes, about.
+func sizeOf(batch []*writing) int {
+	total := 0
+	for _, w := range batch {
+		total += len(w.raw)
+	}
+	return total
 }
 
 // unlessReply leaves out what single replies say about single entries: those

@@ -47,10 +47,7 @@ type ConfigStore interface {
 	Delete(ctx context.Context, keys ...Key) (int, error)
 	// Scan lists the ids of current configs, each once, in no particular order,
 	// as keys without digests. Configs that are saved or removed meanwhile may
-	// or may not be listed. By workflow, an id may also be listed that expired
-	// while it was of that workflow and was then saved for another one: what Get
-	// returns tells the workflow. An error ends the listing. Errors:
-	// ErrInvalidKey.
+	// or may not be listed. An error ends the listing. Errors: ErrInvalidKey.
 	Scan(ctx context.Context, scope Scope) iter.Seq2[Key, error]
 }
 
@@ -82,6 +79,9 @@ type Store struct {
 	slides   *slides // nil: reads do not extend times to live
 	source   Source  // nil: what is not in Redis is missing
 	loads    flights
+	fetches  trips[*fetching]
+	creates  trips[[]*writing]
+	typical  typicalSize
 	log      *slog.Logger
 	metrics  *telemetry.Metrics
 	hits     prometheus.Counter // answered by Redis
@@ -140,6 +140,8 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 		log:      tel.Log,
 		metrics:  tel.Metrics,
 	}
+	s.fetches.send, s.fetches.size = s.fetchAll, func(*fetching) int { return int(s.typical.bytes.Load()) }
+	s.creates.send, s.creates.size = s.createAll, sizeOf
 	if near != nil { // else only the garbage collector would say for how long
 		s.contents = new(contents)
 	}

@@ -1,0 +1,321 @@
+package redisstate
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+)
+
+// road is where trips of numbers go: each is held up until it is let through.
+type road struct {
+	mu    sync.Mutex
+	sent  [][]int
+	ctxs  []context.Context
+	allow chan error // what the next trip ends with
+}
+
+func newRoad() (*road, *trips[int]) {
+	r := &road{allow: make(chan error)}
+	return r, &trips[int]{
+		send: func(ctx context.Context, items []int) error {
+			r.mu.Lock()
+			r.sent = append(r.sent, slices.Clone(items))
+			r.ctxs = append(r.ctxs, ctx)
+			r.mu.Unlock()
+			select {
+			case err := <-r.allow:
+				return err
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		},
+		size: func(n int) int { return n },
+	}
+}
+
+// start makes callers go on board one after the other; their errors come out of
+// the channel.
+func start(ctx context.Context, t *trips[int], items ...int) <-chan error {
+	errs := make(chan error, len(items))
+	for _, n := range items {
+		go func() { errs <- t.do(ctx, n) }()
+		synctest.Wait()
+	}
+	return errs
+}
+
+// pass lets as much time pass as someone waits at most, in a bubble.
+func pass() {
+	<-time.After(maxWait)
+	synctest.Wait()
+}
+
+// drive lets trips end until all callers are back, and checks that all went well.
+func (r *road) drive(t *testing.T, errs <-chan error, callers int) {
+	t.Helper()
+	for callers > 0 {
+		select {
+		case r.allow <- nil:
+			synctest.Wait() // whoever goes next is under way
+		case err := <-errs:
+			callers--
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// landed checks that no trip is under way.
+func landed(t *testing.T, trips *trips[int]) {
+	t.Helper()
+	synctest.Wait()
+	trips.mu.Lock()
+	defer trips.mu.Unlock()
+	if trips.flying != 0 {
+		t.Errorf("%d trips are still counted", trips.flying)
+	}
+}
+
+func (r *road) went(t *testing.T, want ...[]int) {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !slices.EqualFunc(r.sent, want, slices.Equal) {
+		t.Errorf("the trips were %v; want %v", r.sent, want)
+	}
+}
+
+func TestTrips_are_shared_by_who_comes_while_all_are_under_way(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, trips := newRoad()
+		errs := start(t.Context(), trips, 1, 2, 3, 4, 5, 6, 7)
+		r.went(t, []int{1}, []int{2}, []int{3}, []int{4})
+		r.drive(t, errs, 7)
+		r.went(t, []int{1}, []int{2}, []int{3}, []int{4}, []int{5, 6, 7})
+		alone := start(t.Context(), trips, 8)
+		r.drive(t, alone, 1)
+		if last := r.sent[len(r.sent)-1]; !slices.Equal(last, []int{8}) {
+			t.Errorf("afterwards one goes as %v", last)
+		}
+	})
+}
+
+func TestTrips_carry_no_more_than_they_may(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		waiting []int
+		want    [][]int
+	}{
+		"callers":                        {slices.Repeat([]int{1}, maxPassengers+1), [][]int{slices.Repeat([]int{1}, maxPassengers), {1}}},
+		"bytes":                          {[]int{maxTripBytes - 1, 1, 1}, [][]int{{maxTripBytes - 1, 1}, {1}}},
+		"one that is larger than a trip": {[]int{2 * maxTripBytes, 1}, [][]int{{2 * maxTripBytes}, {1}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r, trips := newRoad()
+				first := start(t.Context(), trips, 0, 0, 0, 0)
+				rest := start(t.Context(), trips, test.waiting...)
+				r.drive(t, first, 4)
+				r.drive(t, rest, len(test.waiting))
+				r.went(t, append([][]int{{0}, {0}, {0}, {0}}, test.want...)...)
+			})
+		})
+	}
+}
+
+func TestTrips_that_hang_hold_up_nobody_else_for_long(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, trips := newRoad()
+		first := start(t.Context(), trips, 1, 2, 3, 4)
+		rest := start(t.Context(), trips, 5, 6)
+		pass()
+		r.went(t, []int{1}, []int{2}, []int{3}, []int{4}, []int{5, 6})
+		r.drive(t, first, 4)
+		r.drive(t, rest, 2)
+		landed(t, trips)
+	})
+}
+
+func TestTrips_are_no_more_than_before_when_they_are_quick_again(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, trips := newRoad()
+		early := start(t.Context(), trips, 1, 2, 3, 4, 5)
+		pass() // 5 went too
+		late := start(t.Context(), trips, 6)
+		for _, want := range []int{5, 6} { // one of five ends, one of four
+			r.allow <- nil
+			synctest.Wait()
+			if len(r.sent) != want {
+				t.Errorf("%d trips were made; want %d", len(r.sent), want)
+			}
+		}
+		r.drive(t, early, 5)
+		r.drive(t, late, 1)
+		landed(t, trips)
+	})
+}
+
+func TestTrips_leave_out_who_gave_up_before(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, trips := newRoad()
+		first := start(t.Context(), trips, 1, 2, 3, 4)
+		ctx, cancel := context.WithCancel(t.Context())
+		gaveUp := start(ctx, trips, 5)
+		rest := start(t.Context(), trips, 6)
+		cancel()
+		if err := <-gaveUp; !errors.Is(err, context.Canceled) {
+			t.Errorf("who gave up got %v", err)
+		}
+		r.drive(t, first, 4)
+		r.drive(t, rest, 1)
+		r.went(t, []int{1}, []int{2}, []int{3}, []int{4}, []int{6})
+	})
+}
+
+func TestTrips_go_on_for_the_others_when_one_gives_up(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, trips := newRoad()
+		first := start(t.Context(), trips, 1, 2, 3, 4)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		gaveUp := start(ctx, trips, 5)
+		rest := start(t.Context(), trips, 6)
+		pass() // both are on the way
+		if err := <-gaveUp; !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("who gave up got %v", err)
+		}
+		r.drive(t, first, 4)
+		r.drive(t, rest, 1)
+	})
+}
+
+func TestTrips_end_with_the_last_deadline(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, trips := newRoad()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		longer, cancelLonger := context.WithTimeout(t.Context(), time.Hour)
+		defer cancelLonger()
+		began := time.Now()
+		errs := start(ctx, trips, 1, 2, 3, 4, 5)
+		last := start(longer, trips, 6)
+		for range 5 {
+			if err := <-errs; !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Minute {
+				t.Errorf("got %v after %v", err, time.Since(began))
+			}
+		}
+		if err := <-last; !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Hour {
+			t.Errorf("got %v after %v", err, time.Since(began))
+		}
+		landed(t, trips)
+	})
+}
+
+func TestTrips_that_fail_fail_for_all_on_them(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, trips := newRoad()
+		first := start(t.Context(), trips, 1, 2, 3, 4)
+		rest := start(t.Context(), trips, 5, 6)
+		pass()
+		broken := errors.New("broken")
+		for range 5 {
+			r.allow <- broken
+		}
+		for _, err := range []error{<-rest, <-rest, <-first, <-first, <-first, <-first} {
+			if !errors.Is(err, broken) {
+				t.Errorf("got %v", err)
+			}
+		}
+	})
+}
+
+func TestTrips_link_the_traces_of_who_shares(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, trips := newRoad()
+		first := start(t.Context(), trips, 1, 2, 3, 4)
+		traced := func(id byte) context.Context {
+			return trace.ContextWithSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{
+				TraceID: trace.TraceID{id}, SpanID: trace.SpanID{id}, TraceFlags: trace.FlagsSampled,
+			}))
+		}
+		parent, other := start(traced(1), trips, 5), start(traced(2), trips, 6)
+		pass()
+		ctx := r.ctxs[4]
+		if got := trace.SpanContextFromContext(ctx).TraceID(); got != (trace.TraceID{1}) {
+			t.Errorf("it is in trace %v", got)
+		}
+		if links := spanLinks(ctx); len(links) != 1 || links[0].SpanContext.TraceID() != (trace.TraceID{2}) {
+			t.Errorf("it has the links %v", links)
+		}
+		r.drive(t, first, 4)
+		r.drive(t, parent, 1)
+		r.drive(t, other, 1)
+	})
+}
+
+// Many at once, on a real store: each gets its own.
+func TestStore_gives_each_of_many_callers_its_own(t *testing.T) {
+	t.Parallel()
+	o := quiet()
+	o.NearCacheBytes = -1
+	s := newStore(t, newClient(t, newServer(t)), o)
+	var all sync.WaitGroup
+	for n := range 64 {
+		all.Go(func() {
+			id, workflow := string(rune('a'+n%32)), string(rune('A'+n%8))
+			refs, err := s.Set(t.Context(), Entry{ID: id, Workflow: workflow, Value: n})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			config, err := s.Get(t.Context(), refs[0].Key())
+			if err != nil || string(config.JSON()) != strconv.Itoa(n) {
+				t.Errorf("%s is %s, %v; want %d", id, config.JSON(), err, n)
+			}
+			if _, err := s.Get(t.Context(), ID("none")); !errors.Is(err, ErrNotFound) {
+				t.Errorf("what is not there gives %v", err)
+			}
+		})
+	}
+	all.Wait()
+	if n, err := s.Count(t.Context(), Scope{}); n != 32 || err != nil {
+		t.Errorf("there are %d, %v; want 32", n, err)
+	}
+}
+
+func TestSet_fails_only_for_the_workflow_whose_index_is_something_else(t *testing.T) {
+	t.Parallel()
+	server := newServer(t)
+	s := newStore(t, newClient(t, server), quiet())
+	if err := server.Set(s.space.WorkflowIndex("bad"), "x"); err != nil {
+		t.Fatal(err)
+	}
+	good := &writing{ref: Ref{ID: "a"}, key: s.space.Config("a"), raw: []byte("x"), new: value{ttl: time.Hour, workflow: "good"}}
+	bad := &writing{ref: Ref{ID: "b"}, key: s.space.Config("b"), raw: []byte("x"), new: value{ttl: time.Hour, workflow: "bad"}}
+	if err := s.createAll(t.Context(), [][]*writing{{good}, {bad}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := indexErrors([]*writing{good}); err != nil {
+		t.Errorf("the good one got %v", err)
+	}
+	if err := indexErrors([]*writing{bad}); err == nil {
+		t.Error("the bad one got no error")
+	}
+}
