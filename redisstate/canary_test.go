@@ -1,6 +1,7 @@
 package redisstate
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -40,13 +41,53 @@ func lookForCanary(t *testing.T, canary string, format Options) {
 		Registerer: registry, TracerProvider: provider,
 	}
 	o.Keys, o.Compression, o.RequireEncryption = format.Keys, format.Compression, format.RequireEncryption
+	// A host's source fails on saving, decoding, the ref that is asked for, and by
+	// a panic.
+	o.Source = SourceFunc(func(_ context.Context, key Key) (Entry, error) {
+		switch key.ID {
+		case "large":
+			return Entry{Workflow: "wf", Value: strings.Repeat(canary, 200)}, nil
+		case "picky":
+			return Entry{Workflow: "wf", Value: picky{canary}}, nil
+		case "panics":
+			panic(picky{canary})
+		}
+		return Entry{Workflow: "wf", Value: doc{canary, 3}}, nil
+	})
 	conn := connect(t, o)
 	store := newStore(t, conn.Client(), o)
 	var told []error
 	tell := func(err error) { told = append(told, err) }
+	sessions, err := NewSessions(conn.Client(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session, err := sessions.Open("execution")
+	if err != nil {
+		t.Fatal(err)
+	}
 	exercise := func() {
 		ctx := t.Context()
 		tell(conn.Check(ctx))
+		report, err := conn.Inspect(ctx)
+		tell(err)
+		tell(errors.New(fmt.Sprintf("%+v", report)))
+		tell(store.SetMetadata(ctx, "meta", []byte(canary), 0))
+		tell(store.SetMetadata(ctx, "meta", []byte(strings.Repeat(canary, 200)), 0))
+		_, err = store.Metadata(ctx, "meta")
+		tell(err)
+		tell(session.SetMany(ctx, map[string]any{"a": canary, "b": picky{canary}}))
+		tell(session.Set(ctx, "a", doc{canary, 1}))
+		value, err := session.Get(ctx, "a")
+		tell(err)
+		_, err = DecodeSession[[]time.Time](value)
+		tell(err)
+		for _, id := range []string{"large", "picky", "panics", "made"} {
+			_, err = store.Get(ctx, ID(id))
+			tell(err)
+			_, err = store.Get(ctx, Key{ID: id, Digest: Digest(DigestPrefix + strings.Repeat("0", 64))})
+			tell(err)
+		}
 		for _, value := range []any{
 			doc{canary, 1}, doc{canary, 2}, []byte(`{"a":"` + canary), picky{canary}, strings.Repeat(canary, 200), map[string]string{canary: canary},
 		} {
@@ -103,7 +144,7 @@ func lookForCanary(t *testing.T, canary string, format Options) {
 	}
 	server.Close()
 	exercise()
-	_, err := Connect(t.Context(), Options{URL: "redis://app:" + canary + "@host:port", Registerer: registry})
+	_, err = Connect(t.Context(), Options{URL: "redis://app:" + canary + "@host:port", Registerer: registry})
 	tell(err)
 	tell(Options{URL: "redis://app:" + canary + "/@host", Username: canary, Password: canary}.Validate())
 

@@ -1,6 +1,7 @@
 package redisstate
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,12 +16,26 @@ import (
 
 func TestStore_behaves_like_a_map_on_embedded_Redis(t *testing.T) {
 	t.Parallel()
-	server := newServer(t)
-	client := newClient(t, server)
-	rapid.Check(t, func(t *rapid.T) {
-		server.FlushAll()
-		checkModel(t, client, func(d time.Duration) error { server.FastForward(d); return nil })
-	})
+	for name, format := range modelFormats(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := newServer(t)
+			client := newClient(t, server)
+			rapid.Check(t, func(t *rapid.T) {
+				server.FlushAll()
+				checkModel(t, client, format, func(d time.Duration) error { server.FastForward(d); return nil })
+			})
+		})
+	}
+}
+
+// modelFormats are the ways of storing that a model is checked with.
+func modelFormats(tb testing.TB) map[string]Options {
+	ring := ringOf(tb, EncryptionKey{ID: "k1", Key: bytes.Repeat([]byte("k"), 32)})
+	return map[string]Options{
+		"plain":                    {},
+		"compressed and encrypted": {Compression: CompressionZstd, Keys: ring, RequireEncryption: true},
+	}
 }
 
 // age lets time pass for a real server's keys by taking it off their lives.
@@ -112,10 +127,11 @@ var (
 // checkModel does random things to a store and to the model of it and compares
 // what they say. One reader has no near cache and must agree exactly; the other
 // has one and may know more.
-func checkModel(t *rapid.T, client redis.UniversalClient, pass func(time.Duration) error) {
+func checkModel(t *rapid.T, client redis.UniversalClient, format Options, pass func(time.Duration) error) {
 	ctx := context.Background()
 	open := func(near int64) *Store {
 		o := quiet()
+		o.Compression, o.Keys, o.RequireEncryption = format.Compression, format.Keys, format.RequireEncryption
 		o.TTL, o.NearCacheBytes, o.FixedTTL = 2*time.Hour, near, true // sliding has no moment that a model knows
 		store, err := NewStore(client, o)
 		if err != nil {
