@@ -71,7 +71,7 @@ func lookForCanary(t *testing.T, canary string, format Options) {
 		tell(conn.Check(ctx))
 		report, err := conn.Inspect(ctx)
 		tell(err)
-		tell(errors.New(fmt.Sprintf("%+v", report)))
+		tell(fmt.Errorf("%+v", report))
 		tell(store.SetMetadata(ctx, "meta", []byte(canary), 0))
 		tell(store.SetMetadata(ctx, "meta", []byte(strings.Repeat(canary, 200)), 0))
 		_, err = store.Metadata(ctx, "meta")
