@@ -76,9 +76,14 @@ func (s *Store) fetchAll(ctx context.Context, all []*fetching) error {
 		replies[i] = redis.NewStringCmd(ctx, "get", f.name)
 		queue[i] = replies[i]
 	}
-	_, _ = s.client.Pipelined(ctx, func(p redis.Pipeliner) error { return p.BatchProcess(ctx, queue...) })
+	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error { return p.BatchProcess(ctx, queue...) })
+	var reply redis.Error
+	whole := err != nil && !errors.As(err, &reply) // a hook of the host may fail all and mark none
 	for i, f := range all {
 		f.raw, f.err = replies[i].Bytes()
+		if f.err == nil && len(f.raw) == 0 && whole {
+			f.err = err
+		}
 		s.typical.note(f)
 	}
 	return nil

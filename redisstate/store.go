@@ -65,7 +65,8 @@ type Scope struct {
 
 // Store is the ConfigStore, MetadataStore and Lifetimes on Redis. NewStore makes
 // one. It is safe for concurrent use. Unless Options.FixedTTL is set it runs one
-// goroutine, from its first read or write until Close.
+// goroutine, from its first read or write until Close. While callers share round
+// trips, those have goroutines of their own, which end with them.
 type Store struct {
 	client   redis.UniversalClient
 	space    keys.Space

@@ -16,8 +16,8 @@ import (
 // is, the more callers a trip carries, and nobody waits for others to come.
 //
 // A caller who gives up stops waiting at once. What it asked for is not sent any
-// more, or was sent already: then nobody knows whether it happens, as with a
-// trip of its own.
+// more, unless it is on a trip already: that goes on for the others, until the
+// client gives up, and then nobody knows whether it happened.
 //
 // The zero value with send and size set is ready. It is for one server: on
 // Cluster a node that is away would hold up those who ask others.

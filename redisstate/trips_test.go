@@ -3,6 +3,7 @@ package redisstate
 import (
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"strconv"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -317,5 +319,29 @@ func TestSet_fails_only_for_the_workflow_whose_index_is_something_else(t *testin
 	}
 	if err := indexErrors([]*writing{bad}); err == nil {
 		t.Error("the bad one got no error")
+	}
+}
+
+// unmarked fails pipelines without telling their commands.
+type unmarked struct{}
+
+func (unmarked) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (unmarked) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (unmarked) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(context.Context, []redis.Cmder) error { return io.ErrUnexpectedEOF }
+}
+
+func TestFetches_take_no_failed_pipeline_for_an_empty_value(t *testing.T) {
+	t.Parallel()
+	client := newClient(t, newServer(t))
+	client.AddHook(unmarked{})
+	all := []*fetching{{name: "a"}, {name: "b"}}
+	if err := newStore(t, client, quiet()).fetchAll(t.Context(), all); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range all {
+		if !errors.Is(f.err, io.ErrUnexpectedEOF) {
+			t.Errorf("%s gave %q, %v", f.name, f.raw, f.err)
+		}
 	}
 }
