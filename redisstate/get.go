@@ -183,8 +183,7 @@ func (s *Store) readBatch(ctx context.Context, batch []*reading) error {
 	replies := s.getAll(ctx, batch, func(r *reading) string { return s.space.Config(r.key.ID) })
 	var again []*reading
 	for i, r := range batch {
-		raw, err := replies[i].Bytes()
-		r.config, r.err = s.open(ctx, r.key.ID, raw, err)
+		r.config, r.err = s.open(ctx, r.key.ID, replies[i].raw, replies[i].err)
 		if ends(r.err) {
 			return r.err
 		}
@@ -197,25 +196,21 @@ func (s *Store) readBatch(ctx context.Context, batch []*reading) error {
 	}
 	replies = s.getAll(ctx, again, func(r *reading) string { return s.aside(r.key.ID, r.want) })
 	for i, r := range again {
-		raw, err := replies[i].Bytes()
-		if r.config, r.err = s.settle(ctx, r.key, r.err, raw, err); ends(r.err) {
+		if r.config, r.err = s.settle(ctx, r.key, r.err, replies[i].raw, replies[i].err); ends(r.err) {
 			return r.err
 		}
 	}
 	return nil
 }
 
-// getAll sends one GET per reading in one pipeline. Each reply carries its own
-// error.
-func (s *Store) getAll(ctx context.Context, batch []*reading, name func(*reading) string) []*redis.StringCmd {
-	replies := make([]*redis.StringCmd, len(batch))
-	_, _ = s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, r := range batch {
-			replies[i] = p.Get(ctx, name(r))
-		}
-		return nil
-	})
-	return replies
+// getAll reads one key per reading in one pipeline. Each has its own error.
+func (s *Store) getAll(ctx context.Context, batch []*reading, name func(*reading) string) []*fetching {
+	all := make([]*fetching, len(batch))
+	for i, r := range batch {
+		all[i] = &fetching{name: name(r)}
+	}
+	_ = s.fetchAll(ctx, all) // all errors are in there
+	return all
 }
 
 // open turns a reply into a config: stored bytes are taken apart, decrypted,
