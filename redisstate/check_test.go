@@ -49,7 +49,7 @@ func TestInspect_refuses_a_Redis_that_is_too_old(t *testing.T) {
 func TestInspect_has_nothing_to_say_about_an_embedded_Redis(t *testing.T) {
 	t.Parallel()
 	var log lockedBuffer
-	conn := connect(t, Options{URL: "embedded://" + t.Name(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	conn := connect(t, Options{URL: "embedded://" + t.Name(), SlowThreshold: -1, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	report, err := conn.Inspect(t.Context())
 	if err != nil || len(report.Findings) != 0 || report.Deployment != "embedded" || log.String() != "" {
 		t.Fatalf("got %+v, %v, log %q", report, err, log.String())

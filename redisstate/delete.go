@@ -10,7 +10,8 @@ import (
 	"github.com/compozy/temporal-redis/internal/rediserr"
 )
 
-// Delete implements ConfigStore. Indexes are not touched: Scan prunes them.
+// Delete implements ConfigStore. It takes two round trips for keys without
+// digest, and three for each key with one.
 func (s *Store) Delete(ctx context.Context, keys ...Key) (int, error) {
 	if err := s.checkOpen(opDelete); err != nil {
 		return 0, err
@@ -27,8 +28,7 @@ func (s *Store) Delete(ctx context.Context, keys ...Key) (int, error) {
 	if len(errs) > 0 {
 		return 0, errors.Join(errs...)
 	}
-	gone := make([]bool, len(keys))
-	err := s.deleteNamed(ctx, keys, sums, gone)
+	gone, err := s.deleteNamed(ctx, keys, sums)
 	for i := 0; i < len(keys) && err == nil; i++ {
 		if keys[i].Digest == "" {
 			continue
@@ -47,30 +47,153 @@ func (s *Store) Delete(ctx context.Context, keys ...Key) (int, error) {
 	return removed, redisError(ctx, opDelete, err)
 }
 
-// deleteNamed removes, in pipelines, current contents of keys without digest
-// and put-aside contents of keys with one, and notes which were there.
-func (s *Store) deleteNamed(ctx context.Context, keys []Key, sums []sum, gone []bool) error {
-	for start := 0; start < len(keys); start += maxBatch {
-		end := min(start+maxBatch, len(keys))
-		replies := make([]*redis.IntCmd, 0, end-start)
-		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for i := start; i < end; i++ {
-				name := s.space.Config(keys[i].ID)
-				if keys[i].Digest != "" {
-					name = s.aside(keys[i].ID, sums[i])
-				}
-				replies = append(replies, p.Del(ctx, name))
+// deleteNamed removes current contents of keys without digest and put-aside
+// contents of keys with one, and tells which were there.
+func (s *Store) deleteNamed(ctx context.Context, keys []Key, sums []sum) (gone []bool, err error) {
+	gone = make([]bool, len(keys))
+	var ids, asides []string
+	var idAt, asideAt []int
+	for i, key := range keys {
+		if key.Digest == "" {
+			ids, idAt = append(ids, key.ID), append(idAt, i)
+		} else {
+			asides, asideAt = append(asides, s.aside(key.ID, sums[i])), append(asideAt, i)
+		}
+	}
+	was, err := s.deleteAll(ctx, asides)
+	for i, at := range asideAt {
+		gone[at] = was[i]
+	}
+	if err != nil {
+		return gone, err
+	}
+	was, err = s.deleteCurrent(ctx, ids)
+	for i, at := range idAt {
+		gone[at] = was[i]
+	}
+	return gone, err
+}
+
+// deleteCurrent removes the current contents of ids.
+func (s *Store) deleteCurrent(ctx context.Context, ids []string) (gone []bool, err error) {
+	gone = make([]bool, len(ids))
+	for start := 0; start < len(ids); start += maxBatch {
+		batch := ids[start:min(start+maxBatch, len(ids))]
+		of := make([]string, len(batch))
+		if s.ordered { // else the indexes come last
+			if of, err = s.workflows(ctx, batch); err != nil {
+				return gone, err
+			}
+		}
+		was, err := s.removeListed(ctx, batch, func(i int) string { return of[i] })
+		copy(gone[start:], was)
+		if err != nil {
+			return gone, err
+		}
+	}
+	return gone, nil
+}
+
+// workflows are those that the current contents of ids are of, as far as can be
+// told.
+func (s *Store) workflows(ctx context.Context, ids []string) ([]string, error) {
+	heads := make([]*redis.StringCmd, len(ids))
+	cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, id := range ids {
+			heads[i] = p.GetRange(ctx, s.space.Config(id), 0, headBytes-1)
+		}
+		return nil
+	})
+	of := make([]string, len(ids))
+	for i, head := range heads {
+		of[i] = workflowOf(head)
+	}
+	return of, unlessReply(rediserr.Reason(err, cmds))
+}
+
+// workflowOf reads from the head of a stored value of which workflow it is.
+func workflowOf(head *redis.StringCmd) string {
+	raw, _ := head.Bytes()
+	v, err := decodeHeader(raw)
+	if err != nil {
+		return ""
+	}
+	return v.workflow
+}
+
+// removeListed removes the current contents of ids, at most maxBatch, and tells
+// which were there. The index of the workflow that each is said to be of loses it
+// in the same transaction. What turns out to be of another workflow, and on
+// Cluster everything, is taken out of its index afterwards.
+func (s *Store) removeListed(ctx context.Context, ids []string, of func(i int) string) (gone []bool, err error) {
+	gone = make([]bool, len(ids))
+	if len(ids) == 0 {
+		return gone, nil
+	}
+	heads, replies := make([]*redis.StringCmd, len(ids)), make([]*redis.IntCmd, len(ids))
+	listed := make(map[string][]any)
+	for i, id := range ids {
+		if workflow := of(i); s.ordered && workflow != "" {
+			listed[workflow] = append(listed[workflow], id)
+		}
+	}
+	cmds, err := s.atOnce()(ctx, func(p redis.Pipeliner) error {
+		for workflow, members := range listed {
+			p.ZRem(ctx, s.space.WorkflowIndex(workflow), members...)
+		}
+		for i, id := range ids {
+			name := s.space.Config(id)
+			heads[i], replies[i] = p.GetRange(ctx, name, 0, headBytes-1), p.Del(ctx, name)
+		}
+		return nil
+	})
+	left := make(map[string][]string)
+	for i, id := range ids {
+		gone[i] = replies[i].Val() > 0
+		if was := workflowOf(heads[i]); gone[i] && was != "" && (!s.ordered || was != of(i)) {
+			left[was] = append(left[was], id)
+		}
+	}
+	if err = unlessReply(rediserr.Reason(err, cmds)); err != nil {
+		return gone, err
+	}
+	for workflow, ids := range left {
+		if err := s.prune(ctx, workflow, ids); err != nil {
+			return gone, err
+		}
+	}
+	return gone, nil
+}
+
+// atOnce is how commands are sent that have to be executed as a whole, where
+// that can be: on one server.
+func (s *Store) atOnce() func(context.Context, func(redis.Pipeliner) error) ([]redis.Cmder, error) {
+	if s.ordered {
+		return s.client.TxPipelined
+	}
+	return s.client.Pipelined
+}
+
+// deleteAll removes keys in pipelines and tells which were there.
+func (s *Store) deleteAll(ctx context.Context, names []string) (gone []bool, err error) {
+	gone = make([]bool, len(names))
+	for start := 0; start < len(names); start += maxBatch {
+		batch := names[start:min(start+maxBatch, len(names))]
+		replies := make([]*redis.IntCmd, len(batch))
+		cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for i, name := range batch {
+				replies[i] = p.Del(ctx, name)
 			}
 			return nil
 		})
 		for i, reply := range replies {
 			gone[start+i] = reply.Val() > 0
 		}
-		if err != nil {
-			return err
+		if err = rediserr.Reason(err, cmds); err != nil {
+			return gone, err
 		}
 	}
-	return nil
+	return gone, nil
 }
 
 // deleteTries bounds how often deleteIf meets a writer of the same id.
@@ -79,19 +202,24 @@ const deleteTries = 16
 // deleteIf removes the current content of an id if it is the given one, and
 // tells whether it was. WATCH makes the comparison and the removal one.
 func (s *Store) deleteIf(ctx context.Context, id string, content sum) (was bool, err error) {
-	name := s.space.Config(id)
+	name, of := s.space.Config(id), ""
 	for range deleteTries {
 		err = s.client.Watch(ctx, func(tx *redis.Tx) error {
 			was = false
-			header, err := tx.GetRange(ctx, name, 0, headerBytes-1).Bytes()
+			head := tx.GetRange(ctx, name, 0, headBytes-1)
+			raw, err := head.Bytes()
 			if err != nil {
 				return err
 			}
-			if held, ok := heldSum(header); !ok || held != content {
+			if held, ok := heldSum(raw); !ok || held != content {
 				return nil
 			}
+			of = workflowOf(head)
 			_, err = tx.TxPipelined(ctx, func(p redis.Pipeliner) error {
 				p.Del(ctx, name)
+				if s.ordered && of != "" {
+					p.ZRem(ctx, s.space.WorkflowIndex(of), id)
+				}
 				return nil
 			})
 			was = err == nil
@@ -100,10 +228,12 @@ func (s *Store) deleteIf(ctx context.Context, id string, content sum) (was bool,
 		switch {
 		case errors.Is(err, redis.TxFailedErr):
 			continue // someone wrote it meanwhile: look again
-		case err == nil || rediserr.IsWrongType(err):
+		case rediserr.IsWrongType(err):
 			return was, nil
+		case err == nil && was && !s.ordered && of != "":
+			return was, s.prune(ctx, of, []string{id})
 		}
-		return false, err
+		return was, err
 	}
 	return false, err
 }

@@ -2,32 +2,96 @@ package redisstate
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
-	"slices"
+	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/compozy/temporal-redis/internal/rediserr"
 )
 
-// index is what a batch adds to the ids of one workflow.
+// A workflow has two indexes: the ids of its configs, and the contents of it
+// that were overwritten. Both are sorted sets whose scores say until when what
+// they list lives, in milliseconds since 1970 by the clock of the process that
+// wrote it. The truth are the values: what an index lists may be gone or belong
+// to another workflow by now.
+//
+// On one server, though, every write of ours changes a value and the index of
+// configs that lists it in one transaction. So what the index of configs says
+// still has more than clockSkew to live is taken for there. A score may be too
+// low, which costs a look at the value; it is too high only after something
+// that was not us took a value away (an eviction, redis-cli), or if a Set failed
+// between its first trip and its second one.
+
+const (
+	// indexGrace is how much longer an index lives than what it lists.
+	indexGrace = time.Second
+	// clockSkew is by how much the clocks of processes may differ before a
+	// listing shows what is gone.
+	clockSkew = time.Minute
+	// forgottenAfter is for how long an index may list what expired: nobody's
+	// clock is so wrong.
+	forgottenAfter = 24 * time.Hour
+	// tidyEvery is after how many saves of a process one of them removes that.
+	tidyEvery = 64
+)
+
+// index is what a batch changes in an index.
 type index struct {
-	key string
-	ids []any
-	ttl time.Duration
+	key     string
+	members []any // score, member, score, member
+	ttl     time.Duration
+	exact   bool      // lives may become shorter
+	tidy    time.Time // what expired forgottenAfter before that goes; zero: nothing
 
 	reply *redis.IntCmd
 }
 
-// indexGrace is how much longer an index lives than what it lists.
-const indexGrace = time.Second
+// score is how an index says when.
+func score(at time.Time) string { return strconv.FormatInt(at.UnixMilli(), 10) }
+
+// list adds a member that lives for ttl from now on.
+func (x *index) list(member string, now time.Time, ttl time.Duration) {
+	x.members = append(x.members, now.UnixMilli()+ttl.Milliseconds(), member)
+	x.ttl = max(x.ttl, listedFor(ttl))
+}
+
+// add queues the change: the life of the index is only ever extended. GT alone
+// would leave a new index, which has no expiry yet, without one.
+func (x *index) add(ctx context.Context, p redis.Pipeliner) {
+	if x == nil {
+		return
+	}
+	if x.exact {
+		x.reply = x.zadd(ctx, p)
+	} else {
+		x.reply = x.zadd(ctx, p, "gt")
+	}
+	if !x.tidy.IsZero() {
+		p.ZRemRangeByScore(ctx, x.key, "-inf", score(x.tidy.Add(-forgottenAfter)))
+	}
+	p.Do(ctx, "pexpire", x.key, x.ttl.Milliseconds(), "nx")
+	p.Do(ctx, "pexpire", x.key, x.ttl.Milliseconds(), "gt")
+}
+
+// extend queues longer lives for what is listed, and for the index.
+func (x *index) extend(ctx context.Context, p redis.Pipeliner) {
+	x.zadd(ctx, p, "xx", "gt")
+	p.Do(ctx, "pexpire", x.key, x.ttl.Milliseconds(), "gt")
+}
+
+func (x *index) zadd(ctx context.Context, p redis.Pipeliner, how ...any) *redis.IntCmd {
+	args := make([]any, 0, 2+len(how)+len(x.members))
+	args = append(args, "zadd", x.key)
+	args = append(args, how...)
+	reply := redis.NewIntCmd(ctx, append(args, x.members...)...)
+	_ = p.Process(ctx, reply)
+	return reply
+}
 
 // indexes are the changes to the workflows' indexes that a batch needs, one per
 // workflow.
 func (s *Store) indexes(batch []*writing) []*index {
 	var all []*index
+	now := s.now()
 	byWorkflow := make(map[string]*index, 1)
 	for _, w := range batch {
 		if w.new.workflow == "" {
@@ -40,21 +104,9 @@ func (s *Store) indexes(batch []*writing) []*index {
 			all = append(all, x)
 		}
 		w.index = x
-		x.ids = append(x.ids, w.ref.ID)
-		x.ttl = max(x.ttl, listedFor(w.new.ttl))
+		x.list(w.ref.ID, now, w.new.ttl)
 	}
 	return all
-}
-
-// add queues the change: the life of the index is only ever extended. GT alone
-// would leave a new index, which has no expiry yet, without one.
-func (x *index) add(ctx context.Context, p redis.Pipeliner) {
-	if x == nil {
-		return
-	}
-	x.reply = p.SAdd(ctx, x.key, x.ids...)
-	p.Do(ctx, "pexpire", x.key, x.ttl.Milliseconds(), "nx")
-	p.Do(ctx, "pexpire", x.key, x.ttl.Milliseconds(), "gt")
 }
 
 // indexErrors is what Redis said about the changes to the indexes of a batch.
@@ -70,151 +122,22 @@ func indexErrors(batch []*writing) error {
 	return nil
 }
 
-// prune takes ids out of a workflow's index whose config is gone. A writer may save such
-// a config at the same moment, so they are looked at once more afterwards, and
-// those that are there now are put back; all of them when the look fails. Two
-// things remain, after which a config is not listed until it is saved again: a
-// writer that on Cluster pauses between its index and its value for longer than
-// all this takes, and a Redis that goes away right after it took the ids out and
-// stays away for longer than putting back is tried.
-func (s *Store) prune(ctx context.Context, workflow string, gone []string) error {
-	return s.pruneIndex(ctx, s.space.WorkflowIndex(workflow), gone, func(ids []string) ([]string, error) {
-		found, err := s.members(ctx, workflow, ids)
-		return found.listed(), err
-	})
-}
-
-// pruneAsides does the same for an index of overwritten contents.
-func (s *Store) pruneAsides(ctx context.Context, index string, gone []string) error {
-	return s.pruneIndex(ctx, index, gone, func(members []string) ([]string, error) {
-		var listed []string
-		var replies []*redis.IntCmd
-		if len(members) == 0 {
-			return nil, nil
-		}
-		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for _, m := range members {
-				if key, ok := parseAside(m); ok {
-					listed = append(listed, m)
-					replies = append(replies, p.Exists(ctx, s.space.ConfigAt(key.ID, string(key.Digest))))
-				}
-			}
-			return nil
-		})
-		var back []string
-		for i, reply := range replies {
-			if reply.Val() > 0 {
-				back = append(back, listed[i])
-			}
-		}
-		return back, err
-	})
-}
-
-// pruneIndex takes members out of an index and puts those back that there tells
-// are in use.
-func (s *Store) pruneIndex(ctx context.Context, name string, gone []string, there func([]string) ([]string, error)) error {
-	for batch := range slices.Chunk(gone, maxBatch) {
-		members := make([]any, len(batch))
-		for i, m := range batch {
-			members[i] = m
-		}
-		var left *redis.DurationCmd // of the index; an empty one is gone afterwards
-		_, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-			left = p.PTTL(ctx, name)
-			p.SRem(ctx, name, members...)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		back, err := there(batch)
-		if err != nil {
-			back = batch
-		}
-		if len(back) > 0 {
-			x := index{key: name, ttl: max(left.Val(), listedFor(s.ttl))}
-			for _, m := range back {
-				x.ids = append(x.ids, m)
-			}
-			err = errors.Join(err, s.putBack(ctx, x))
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// putBackTimeout and putBackPause bound how long and how often putBack tries.
-const (
-	putBackTimeout = 3 * time.Second
-	putBackPause   = 100 * time.Millisecond
-)
-
-// putBack lists again what was taken out, also for a caller who gave up.
-func (s *Store) putBack(ctx context.Context, x index) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), putBackTimeout)
-	defer cancel()
-	for {
-		_, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error { x.add(ctx, p); return nil })
-		if rediserr.Classify(ctx, err) != rediserr.Unavailable {
-			return err
-		}
-		pause := time.NewTimer(putBackPause)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-			return err
-		}
+// leave takes a config that moves to another workflow out of the index of the
+// one that it was of. In one transaction with the write it needs no second look,
+// as prune does: whoever moves the config back writes after it.
+func (s *Store) leave(ctx context.Context, p redis.Pipeliner, w *writing) {
+	if s.ordered && w.old.workflow != "" && w.old.workflow != w.new.workflow {
+		p.ZRem(ctx, s.space.WorkflowIndex(w.old.workflow), w.ref.ID)
 	}
 }
 
-// membership is what became of the ids that a workflow's index lists.
-type membership struct {
-	in      []string // their current config is of the workflow
-	unknown []string // it cannot be read here: Get will tell
-	out     []string // it is gone, or another workflow's
-}
-
-// listed are the ids that Scan lists.
-func (m membership) listed() []string { return append(m.in, m.unknown...) }
-
-// members looks what became of ids. It reads the head of each value only.
-func (s *Store) members(ctx context.Context, workflow string, ids []string) (found membership, err error) {
-	if len(ids) == 0 {
-		return membership{}, nil
-	}
-	// Boxed once: a pipeline of many small commands is mostly allocations.
-	var start, end any = 0, headerBytes + 2*binary.MaxVarintLen64 + len(workflow)
-	replies := make([]*redis.StringCmd, len(ids))
-	queue := make([]redis.Cmder, len(ids))
-	args := make([]any, 0, 4*len(ids))
-	for i, id := range ids {
-		args = append(args, "getrange", s.space.Config(id), start, end)
-		replies[i] = redis.NewStringCmd(ctx, args[4*i:4*i+4:4*i+4]...)
-		queue[i] = replies[i]
-	}
-	cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error { return p.BatchProcess(ctx, queue...) })
-	if err = unlessReply(rediserr.Reason(err, cmds)); err != nil {
-		return membership{}, err
-	}
-	found.in = make([]string, 0, len(ids))
-	for i, id := range ids {
-		raw, err := replies[i].Bytes()
-		if err != nil && !rediserr.IsWrongType(err) {
-			return membership{}, err
-		}
-		v, unreadable := decodeHeader(raw)
-		switch {
-		case len(raw) == 0 || (unreadable == nil && v.workflow != workflow):
-			found.out = append(found.out, id)
-		case unreadable != nil:
-			found.unknown = append(found.unknown, id)
-		default:
-			found.in = append(found.in, id)
+// tidied lets one save in a while also take out what expired long ago: else the
+// index of a workflow that lives for ever, and is never scanned, would grow.
+func (s *Store) tidied(all []*index) []*index {
+	if len(all) > 0 && s.saves.Add(1)%tidyEvery == 0 {
+		for _, x := range all {
+			x.tidy = s.now()
 		}
 	}
-	return found, nil
+	return all
 }

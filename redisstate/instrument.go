@@ -120,7 +120,7 @@ var knownCommands = func() map[string]bool {
 		"incr incrby info keys llen lpop lpush lrange lrem ltrim mget mset multi object persist pexpire pexpireat ping " +
 		"pipeline psetex pttl publish role rpop rpush sadd scan scard script sdiff select sentinel set setex setnx sismember " +
 		"smembers spop spublish srem sscan strlen time touch ttl type unlink unwatch watch xadd xlen xrange zadd zcard " +
-		"zincrby zrange zrangebyscore zrem zscore"
+		"zincrby zrange zrangebyscore zrem zremrangebyscore zscan zscore"
 	for name := range strings.FieldsSeq(names) {
 		known[name] = true
 	}

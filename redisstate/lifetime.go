@@ -146,9 +146,10 @@ type life struct {
 
 // place is a key that holds the content.
 type place struct {
-	name  string
-	index string // that lists it; may be empty
-	ttl   time.Duration
+	name   string
+	index  string // that lists it; may be empty
+	member string // as what
+	ttl    time.Duration
 }
 
 // extend looks where the contents are and extends those keys, after the indexes
@@ -161,27 +162,15 @@ func (s *Store) extend(ctx context.Context, ttl time.Duration, all []*life) erro
 		if err := s.locate(ctx, ttl, batch); err != nil {
 			return err
 		}
-		indexes := make(map[string]time.Duration)
-		for _, l := range batch {
-			for _, at := range l.places {
-				if at.index != "" {
-					indexes[at.index] = max(indexes[at.index], listedFor(at.ttl))
-				}
-			}
-		}
-		listing := func(p redis.Pipeliner) {
-			for name, ttl := range indexes {
-				p.Do(ctx, "pexpire", name, ttl.Milliseconds(), "gt")
-			}
-		}
-		if !s.ordered && len(indexes) > 0 {
-			if _, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error { listing(p); return nil }); err != nil {
+		listed := s.listings(batch)
+		if !s.ordered && len(listed) > 0 {
+			if _, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error { extendAll(ctx, p, listed); return nil }); err != nil {
 				return err
 			}
 		}
-		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		cmds, err := s.atOnce()(ctx, func(p redis.Pipeliner) error {
 			if s.ordered {
-				listing(p)
+				extendAll(ctx, p, listed)
 			}
 			for _, l := range batch {
 				for _, at := range l.places {
@@ -190,11 +179,35 @@ func (s *Store) extend(ctx context.Context, ttl time.Duration, all []*life) erro
 			}
 			return nil
 		})
-		if err != nil {
+		if err = rediserr.Reason(err, cmds); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// listings are the changes to the indexes that list what is extended.
+func (s *Store) listings(batch []*life) map[string]*index {
+	all := make(map[string]*index)
+	now := s.now()
+	for _, l := range batch {
+		for _, at := range l.places {
+			if at.index == "" {
+				continue
+			}
+			if all[at.index] == nil {
+				all[at.index] = &index{key: at.index}
+			}
+			all[at.index].list(at.member, now, at.ttl)
+		}
+	}
+	return all
+}
+
+func extendAll(ctx context.Context, p redis.Pipeliner, all map[string]*index) {
+	for _, x := range all {
+		x.extend(ctx, p)
+	}
 }
 
 // locate fills in where the contents of a batch are.
@@ -214,9 +227,10 @@ func (s *Store) locate(ctx context.Context, ttl time.Duration, batch []*life) er
 	}
 	for i, l := range batch {
 		l.places = nil
-		s.place(l, current[i], s.space.Config(l.key.ID), s.space.WorkflowIndex, ttl)
+		s.place(l, current[i], place{name: s.space.Config(l.key.ID), member: l.key.ID, ttl: ttl}, s.space.WorkflowIndex)
 		if l.pinned {
-			s.place(l, aside[i], s.aside(l.key.ID, l.want), s.space.WorkflowAsideIndex, ttl)
+			at := place{name: s.aside(l.key.ID, l.want), member: asideMember(l.key.ID, l.key.Digest), ttl: ttl}
+			s.place(l, aside[i], at, s.space.WorkflowAsideIndex)
 		}
 	}
 	return nil
@@ -231,13 +245,12 @@ func listedFor(ttl time.Duration) time.Duration {
 // place adds a key to where l is, if it holds what l is about. Of a value in a
 // newer format only the digest is known: it counts as one of the workflow that
 // lists it.
-func (s *Store) place(l *life, head *redis.StringCmd, name string, index func(string) string, ttl time.Duration) {
+func (s *Store) place(l *life, head *redis.StringCmd, at place, index func(string) string) {
 	raw, err := head.Bytes()
 	held, ok := heldSum(raw)
 	if err != nil || !ok || (l.pinned && held != l.want) {
 		return
 	}
-	at := place{name: name, ttl: ttl}
 	v, err := decodeHeader(raw)
 	if err != nil {
 		v = value{ttl: s.ttl, workflow: l.of}
@@ -248,7 +261,7 @@ func (s *Store) place(l *life, head *redis.StringCmd, name string, index func(st
 	if v.workflow != "" {
 		at.index = index(v.workflow)
 	}
-	if ttl == 0 {
+	if at.ttl == 0 {
 		at.ttl = v.ttl
 	}
 	l.places = append(l.places, at)

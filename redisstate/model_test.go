@@ -142,6 +142,9 @@ func checkModel(t *rapid.T, client redis.UniversalClient, format Options, pass f
 	exact, cached := open(-1), open(0)
 	defer func() { _, _ = exact.Close(), cached.Close() }()
 	m := newModel()
+	for _, store := range []*Store{exact, cached} {
+		store.now = func() time.Time { return time.Now().Add(m.now) }
+	}
 	known := func(t *rapid.T) Ref {
 		refs := make([]Ref, 0, len(m.refs))
 		for ref := range m.refs {

@@ -47,11 +47,10 @@ func (s *Store) listAside(w *writing) *index {
 	if w.old.workflow == "" {
 		return nil
 	}
-	return &index{
-		key: s.space.WorkflowAsideIndex(w.old.workflow),
-		ids: []any{asideMember(w.ref.ID, w.old.sum.digest())},
-		ttl: listedFor(w.old.ttl),
-	}
+	now := s.now()
+	x := &index{key: s.space.WorkflowAsideIndex(w.old.workflow), tidy: now}
+	x.list(asideMember(w.ref.ID, w.old.sum.digest()), now, w.old.ttl)
+	return x
 }
 
 // inherit gives contents that were put aside what they had left to live, where
@@ -69,7 +68,8 @@ func (s *Store) inherit(ctx context.Context, kept []*writing, left []*redis.Dura
 	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for w, life := range longer {
 			if x := s.listAside(w); x != nil {
-				p.Do(ctx, "pexpire", x.key, listedFor(life).Milliseconds(), "gt")
+				x.list(asideMember(w.ref.ID, w.old.sum.digest()), s.now(), life)
+				x.extend(ctx, p)
 			}
 			p.Do(ctx, "pexpire", s.aside(w.ref.ID, w.old.sum), life.Milliseconds(), "gt")
 		}
@@ -79,32 +79,21 @@ func (s *Store) inherit(ctx context.Context, kept []*writing, left []*redis.Dura
 }
 
 // overwrite replaces the contents. What it replaced is looked at again, since
-// another writer may have been faster. An index that the config leaves is not
-// touched: Scan prunes it.
+// another writer may have been faster.
 func (s *Store) overwrite(ctx context.Context, batch []*writing) error {
-	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for _, x := range s.indexes(batch) { // with the life that conflicts found
-			x.add(ctx, p)
+	var others []*writing
+	for _, w := range batch {
+		if !w.same {
+			others = append(others, w)
+		} else if err := s.rewrite(ctx, w); err != nil {
+			return err
 		}
-		for _, w := range batch {
-			if w.same {
-				continue
-			}
-			w.reply = redis.NewStringCmd(ctx, "set", w.key, w.raw, "px", w.new.ttl.Milliseconds(), "get")
-			_ = p.Process(ctx, w.reply)
-		}
-		return nil
-	})
-	if err = unlessReply(err); err != nil {
+	}
+	if err := s.replace(ctx, others); err != nil {
 		return err
 	}
 	var late []*writing
 	for _, w := range batch {
-		if w.same {
-			if err := s.rewrite(ctx, w); err != nil {
-				return err
-			}
-		}
 		raw, err := w.reply.Bytes()
 		if errors.Is(err, redis.Nil) {
 			continue
@@ -113,6 +102,11 @@ func (s *Store) overwrite(ctx context.Context, batch []*writing) error {
 			return err
 		}
 		replaced, _, ours := w.examine(raw)
+		if of := replaced.workflow; of != "" && of != w.new.workflow && (!s.ordered || of != w.old.workflow) {
+			if err := s.prune(ctx, of, []string{w.ref.ID}); err != nil {
+				return err
+			}
+		}
 		if !ours || sameContent(replaced, w.new) || (w.kept != nil && sameContent(replaced, w.old)) {
 			continue
 		}
@@ -122,15 +116,45 @@ func (s *Store) overwrite(ctx context.Context, batch []*writing) error {
 	return s.putAside(ctx, late, false)
 }
 
+// replace writes values over those that are there. Their lives may be shorter.
+func (s *Store) replace(ctx context.Context, batch []*writing) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	cmds, err := s.atOnce()(ctx, func(p redis.Pipeliner) error {
+		for _, x := range s.indexes(batch) { // with the life that conflicts found
+			x.exact = true
+			x.add(ctx, p)
+		}
+		for _, w := range batch {
+			w.reply = redis.NewStringCmd(ctx, "set", w.key, w.raw, "px", w.new.ttl.Milliseconds(), "get")
+			_ = p.Process(ctx, w.reply)
+			s.leave(ctx, p, w)
+		}
+		return nil
+	})
+	return unlessReply(rediserr.Reason(err, cmds))
+}
+
 // rewrite changes what is stored with a content, and its life only to a longer
 // one: Extend may have given it more than the time to live stored with it. All
 // in one transaction, or a lost connection could leave it without an expiry.
 func (s *Store) rewrite(ctx context.Context, w *writing) error {
+	listed := s.indexes([]*writing{w})
+	if !s.ordered {
+		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error { addAll(ctx, p, listed); return nil })
+		if err != nil {
+			return err
+		}
+		listed = nil
+	}
 	var left *redis.DurationCmd
 	ttl := w.new.ttl.Milliseconds()
 	cmds, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		addAll(ctx, p, listed)
 		w.reply = redis.NewStringCmd(ctx, "set", w.key, w.raw, "get", "keepttl")
 		_ = p.Process(ctx, w.reply)
+		s.leave(ctx, p, w)
 		p.Do(ctx, "pexpire", w.key, ttl, "nx")
 		p.Do(ctx, "pexpire", w.key, ttl, "gt")
 		left = p.PTTL(ctx, w.key)
@@ -140,7 +164,15 @@ func (s *Store) rewrite(ctx context.Context, w *writing) error {
 		return err
 	}
 	if life := left.Val(); life > w.new.ttl && w.new.workflow != "" {
-		return s.client.Do(ctx, "pexpire", s.space.WorkflowIndex(w.new.workflow), listedFor(life).Milliseconds(), "gt").Err()
+		x := &index{key: s.space.WorkflowIndex(w.new.workflow)}
+		x.list(w.ref.ID, s.now(), life)
+		_, err = s.client.Pipelined(ctx, func(p redis.Pipeliner) error { x.extend(ctx, p); return nil })
 	}
-	return nil
+	return err
+}
+
+func addAll(ctx context.Context, p redis.Pipeliner, all []*index) {
+	for _, x := range all {
+		x.add(ctx, p)
+	}
 }

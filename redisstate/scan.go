@@ -3,6 +3,7 @@ package redisstate
 import (
 	"context"
 	"iter"
+	"slices"
 	"strings"
 	"sync"
 
@@ -56,19 +57,24 @@ func (s *Store) checkScan(scope Scope) error {
 }
 
 // scanIndex walks over a workflow's index and passes on the ids whose config is
-// there and of the workflow. The others are taken out of the index at the end, not
-// on the way: a walk need not stand that.
+// there and of the workflow. On one server the index says so of most; of the
+// others, and on Cluster of all, the values do. What is gone is taken out of the
+// index at the end, not on the way: a walk need not stand that.
 func (s *Store) scanIndex(ctx context.Context, scope Scope, each func(ids []string) bool) error {
 	var gone []string
 	defer func() { _ = s.prune(ctx, scope.Workflow, gone) }() // else the next walk does
-	return s.walkIndex(ctx, s.space.WorkflowIndex(scope.Workflow), func(ids []string) (bool, error) {
-		fresh := ids[:0]
-		for _, id := range ids {
-			if strings.HasPrefix(id, scope.Prefix) {
-				fresh = append(fresh, id)
-			}
+	starts := func(ids []string) []string {
+		return slices.DeleteFunc(ids, func(id string) bool { return !strings.HasPrefix(id, scope.Prefix) })
+	}
+	return s.walkIndex(ctx, s.space.WorkflowIndex(scope.Workflow), func(page indexPage) (bool, error) {
+		sure, unsure := page.sure, page.unsure
+		if !s.ordered {
+			sure, unsure = nil, page.all()
 		}
-		found, err := s.members(ctx, scope.Workflow, fresh)
+		if sure = starts(sure); !each(sure) {
+			return false, nil
+		}
+		found, err := s.members(ctx, scope.Workflow, starts(unsure))
 		if err != nil {
 			return false, err
 		}

@@ -238,7 +238,7 @@ func (s *Store) create(ctx context.Context, batch []*writing) error {
 		}
 		return indexErrors(batch)
 	}
-	for _, x := range s.indexes(batch) {
+	for _, x := range s.tidied(s.indexes(batch)) {
 		cmds, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
 			x.add(ctx, p)
 			return nil
@@ -259,9 +259,7 @@ func (s *Store) createAll(ctx context.Context, batches [][]*writing) error {
 		batch = slices.Concat(batches...)
 	}
 	cmds, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		for _, x := range s.indexes(batch) {
-			x.add(ctx, p)
-		}
+		addAll(ctx, p, s.tidied(s.indexes(batch)))
 		return p.BatchProcess(ctx, creations(ctx, batch)...)
 	})
 	return unlessReply(rediserr.Reason(err, cmds))

@@ -55,7 +55,11 @@ type ConfigStore interface {
 // set; the zero value lists everything under the namespace.
 type Scope struct {
 	// Workflow lists what was saved for a workflow. It costs no more than what
-	// it lists.
+	// it lists: one round trip for up to 999 configs on one server, where the
+	// index says what lives. It may still list a config that Redis evicted, that
+	// another program removed or that a failed Set was to save, and one that
+	// expired if the clocks of processes differ by more than a minute. On Cluster,
+	// and of what has less than a minute to live, each config is looked at.
 	Workflow string
 	// Prefix lists ids that start with it. Without Workflow it walks over all
 	// keys of every Redis master (SCAN), which is for operators, not for
@@ -88,6 +92,8 @@ type Store struct {
 	hits     prometheus.Counter // answered by Redis
 	misses   prometheus.Counter
 	closed   atomic.Bool
+	saves    atomic.Uint64    // first trips of Set
+	now      func() time.Time // for the scores of indexes
 	// ordered tells that commands of one pipeline are executed in their order:
 	// there is one server, not a cluster of them.
 	ordered bool
@@ -140,6 +146,7 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 		source:   o.Source,
 		log:      tel.Log,
 		metrics:  tel.Metrics,
+		now:      time.Now,
 	}
 	s.fetches.send, s.fetches.size = s.fetchAll, func(*fetching) int { return int(s.typical.bytes.Load()) }
 	s.creates.send, s.creates.size = s.createAll, sizeOf

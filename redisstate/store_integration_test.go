@@ -42,7 +42,8 @@ func dial(tb testing.TB, o redisstate.Options) redis.UniversalClient {
 // workerRules is all that a Redis user needs for configs and metadata.
 var workerRules = []string{
 	"on", ">worker-secret", "resetkeys", "~contract:*:config:*", "~contract:*:index:*", "~contract:*:metadata:*", "resetchannels", "-@all",
-	"+ping", "+get", "+getrange", "+set", "+pexpire", "+pttl", "+exists", "+del", "+sadd", "+srem", "+sscan", "+scan",
+	"+ping", "+get", "+getrange", "+set", "+pexpire", "+pttl", "+exists", "+del", "+scan",
+	"+zadd", "+zrem", "+zscan", "+zrangebyscore", "+zremrangebyscore",
 	"+multi", "+exec", "+watch", "+unwatch",
 	// what the suite itself does to age, damage and flush
 	"+rpush",

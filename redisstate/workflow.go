@@ -4,15 +4,7 @@ import (
 	"context"
 	"strings"
 	"time"
-
-	"github.com/redis/go-redis/v9"
-
-	"github.com/compozy/temporal-redis/internal/rediserr"
 )
-
-// A workflow has two indexes: the ids of its configs, and the contents of it
-// that were overwritten. Both are hints: what they list may be gone or belong to
-// another workflow by now.
 
 // asideMember is how an index lists overwritten content.
 func asideMember(id string, d Digest) string { return string(d) + " " + id }
@@ -33,31 +25,6 @@ func asideLife(key Key, workflow string) *life {
 	return &life{key: key, want: want, pinned: true, of: workflow}
 }
 
-// walkIndex passes on the members of an index, each once, in batches.
-func (s *Store) walkIndex(ctx context.Context, index string, each func(members []string) (more bool, err error)) error {
-	var seen map[string]bool
-	for cursor := uint64(0); ; {
-		members, next, err := s.client.SScan(ctx, index, cursor, "", scanCount).Result()
-		if err != nil {
-			return err
-		}
-		if seen == nil {
-			seen = make(map[string]bool, len(members))
-		}
-		fresh := members[:0]
-		for _, m := range members {
-			if !seen[m] {
-				seen[m] = true
-				fresh = append(fresh, m)
-			}
-		}
-		if more, err := each(fresh); !more || err != nil || next == 0 {
-			return err
-		}
-		cursor = next
-	}
-}
-
 // ExtendWorkflow implements Lifetimes.
 func (s *Store) ExtendWorkflow(ctx context.Context, workflow string, ttl time.Duration) (int, error) {
 	if err := s.checkOpen(opExtend); err != nil {
@@ -70,7 +37,8 @@ func (s *Store) ExtendWorkflow(ctx context.Context, workflow string, ttl time.Du
 		return 0, err
 	}
 	found := 0
-	err := s.walkIndex(ctx, s.space.WorkflowIndex(workflow), func(ids []string) (bool, error) {
+	err := s.walkIndex(ctx, s.space.WorkflowIndex(workflow), func(page indexPage) (bool, error) {
+		ids := page.all()
 		all := make([]*life, len(ids))
 		for i, id := range ids {
 			all[i] = &life{key: ID(id), of: workflow}
@@ -92,9 +60,9 @@ func (s *Store) ExtendWorkflow(ctx context.Context, workflow string, ttl time.Du
 func (s *Store) extendAsides(ctx context.Context, workflow string, ttl time.Duration) error {
 	index := s.space.WorkflowAsideIndex(workflow)
 	var gone []string
-	err := s.walkIndex(ctx, index, func(members []string) (bool, error) {
+	err := s.walkIndex(ctx, index, func(page indexPage) (bool, error) {
 		var all []*life
-		for _, m := range members {
+		for _, m := range page.all() {
 			key, ok := parseAside(m)
 			if !ok {
 				continue
@@ -130,31 +98,32 @@ func (s *Store) DeleteWorkflow(ctx context.Context, workflow string) (int, error
 		return 0, fail(opDelete, err)
 	}
 	removed := 0
-	var ids, asides []string
-	err := s.walkIndex(ctx, s.space.WorkflowIndex(workflow), func(listed []string) (bool, error) {
-		ids = append(ids, listed...)
-		found, err := s.members(ctx, workflow, listed)
+	var out, asides []string
+	err := s.walkIndex(ctx, s.space.WorkflowIndex(workflow), func(page indexPage) (bool, error) {
+		found, err := s.members(ctx, workflow, page.all())
 		if err != nil {
 			return false, err
 		}
-		names := make([]string, len(found.in))
-		for i, id := range found.in {
-			s.near.drop(id)
-			names[i] = s.space.Config(id)
+		out = append(out, found.out...)
+		gone, err := s.removeListed(ctx, found.in, func(int) string { return workflow })
+		for i, was := range gone {
+			s.near.drop(found.in[i])
+			if was {
+				removed++
+			}
 		}
-		n, err := s.deleteAll(ctx, names)
-		removed += n
 		return true, err
 	})
 	if err != nil {
 		return removed, redisError(ctx, opDelete, err)
 	}
-	err = s.walkIndex(ctx, s.space.WorkflowAsideIndex(workflow), func(listed []string) (bool, error) {
+	err = s.walkIndex(ctx, s.space.WorkflowAsideIndex(workflow), func(page indexPage) (bool, error) {
+		listed := page.all()
 		asides = append(asides, listed...)
 		return true, s.deleteAsides(ctx, workflow, listed)
 	})
 	if err == nil {
-		err = s.prune(ctx, workflow, ids)
+		err = s.prune(ctx, workflow, out)
 	}
 	if err == nil {
 		err = s.pruneAsides(ctx, s.space.WorkflowAsideIndex(workflow), asides)
@@ -187,29 +156,6 @@ func (s *Store) deleteAsides(ctx context.Context, workflow string, listed []stri
 	}
 	_, err := s.deleteAll(ctx, names)
 	return err
-}
-
-// deleteAll removes keys in pipelines and tells how many there were.
-func (s *Store) deleteAll(ctx context.Context, names []string) (int, error) {
-	removed := 0
-	for len(names) > 0 {
-		batch := names[:min(len(names), maxBatch)]
-		names = names[len(batch):]
-		replies := make([]*redis.IntCmd, len(batch))
-		cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for i, name := range batch {
-				replies[i] = p.Del(ctx, name)
-			}
-			return nil
-		})
-		for _, reply := range replies {
-			removed += int(reply.Val())
-		}
-		if err = rediserr.Reason(err, cmds); err != nil {
-			return removed, err
-		}
-	}
-	return removed, nil
 }
 
 // Count implements Lifetimes.

@@ -85,7 +85,7 @@ func (s Space) ConfigID(key string) (string, bool) {
 // Metadata is the key of the bytes stored under a name.
 func (s Space) Metadata(name string) string { return s.prefix + "metadata:" + Escape(name) }
 
-// WorkflowIndex is the key of the set of config ids saved for a workflow.
+// WorkflowIndex is the key of the sorted set of config ids saved for a workflow.
 func (s Space) WorkflowIndex(workflowID string) string {
 	return s.prefix + "index:" + Escape(workflowID)
 }
@@ -100,7 +100,7 @@ func (s Space) Counters() string { return s.prefix + "@counters" }
 // Gauges is the key of all gauges.
 func (s Space) Gauges() string { return s.prefix + "@gauges" }
 
-// WorkflowAsideIndex is the key of the set of overwritten contents of configs
+// WorkflowAsideIndex is the key of the sorted set of overwritten contents of configs
 // that were saved for a workflow.
 func (s Space) WorkflowAsideIndex(workflowID string) string {
 	return s.WorkflowIndex(workflowID) + "@aside"
