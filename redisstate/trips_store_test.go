@@ -1,0 +1,183 @@
+package redisstate
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Many at once, on a real store: each gets its own.
+func TestStore_gives_each_of_many_callers_its_own(t *testing.T) {
+	t.Parallel()
+	o := quiet()
+	o.NearCacheBytes = -1
+	s := newStore(t, newClient(t, newServer(t)), o)
+	var all sync.WaitGroup
+	for n := range 64 {
+		all.Go(func() {
+			id, workflow := string(rune('a'+n%32)), string(rune('A'+n%8))
+			refs, err := s.Set(t.Context(), Entry{ID: id, Workflow: workflow, Value: n})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			config, err := s.Get(t.Context(), refs[0].Key())
+			if err != nil || string(config.JSON()) != strconv.Itoa(n) {
+				t.Errorf("%s is %s, %v; want %d", id, config.JSON(), err, n)
+			}
+			if _, err := s.Get(t.Context(), ID("none")); !errors.Is(err, ErrNotFound) {
+				t.Errorf("what is not there gives %v", err)
+			}
+		})
+	}
+	all.Wait()
+	if n, err := s.Count(t.Context(), Scope{}); n != 32 || err != nil {
+		t.Errorf("there are %d, %v; want 32", n, err)
+	}
+}
+
+func TestSet_fails_only_for_the_workflow_whose_index_is_something_else(t *testing.T) {
+	t.Parallel()
+	server := newServer(t)
+	s := newStore(t, newClient(t, server), quiet())
+	if err := server.Set(s.space.WorkflowIndex("bad"), "x"); err != nil {
+		t.Fatal(err)
+	}
+	good := &writing{ref: Ref{ID: "a"}, key: s.space.Config("a"), raw: []byte("x"), new: value{ttl: time.Hour, workflow: "good"}}
+	bad := &writing{ref: Ref{ID: "b"}, key: s.space.Config("b"), raw: []byte("x"), new: value{ttl: time.Hour, workflow: "bad"}}
+	if err := s.createAll(t.Context(), [][]*writing{{good}, {bad}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := indexErrors([]*writing{good}); err != nil {
+		t.Errorf("the good one got %v", err)
+	}
+	if err := indexErrors([]*writing{bad}); err == nil {
+		t.Error("the bad one got no error")
+	}
+}
+
+// unmarked fails pipelines without telling their commands.
+type unmarked struct{}
+
+func (unmarked) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (unmarked) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (unmarked) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(context.Context, []redis.Cmder) error { return io.ErrUnexpectedEOF }
+}
+
+func TestFetches_take_no_failed_pipeline_for_an_empty_value(t *testing.T) {
+	t.Parallel()
+	client := newClient(t, newServer(t))
+	client.AddHook(unmarked{})
+	all := []*fetching{{name: "a"}, {name: "b"}}
+	if err := newStore(t, client, quiet()).fetchAll(t.Context(), all); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range all {
+		if !errors.Is(f.err, io.ErrUnexpectedEOF) {
+			t.Errorf("%s gave %q, %v", f.name, f.raw, f.err)
+		}
+	}
+}
+
+// gated answers when the gate is opened, unless the caller gives up before.
+type gated struct {
+	canned
+	gate chan struct{}
+}
+
+func (g gated) pass(ctx context.Context) error {
+	select {
+	case <-g.gate:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (g gated) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if err := g.pass(ctx); err != nil {
+			cmd.SetErr(err)
+			return err
+		}
+		return g.canned.ProcessHook(next)(ctx, cmd)
+	}
+}
+
+func (g gated) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if err := g.pass(ctx); err != nil {
+			for _, cmd := range cmds {
+				cmd.SetErr(err)
+			}
+			return err
+		}
+		return g.canned.ProcessPipelineHook(next)(ctx, cmds)
+	}
+}
+
+func TestClose_ends_shared_reads_and_saves(t *testing.T) {
+	t.Parallel()
+	for name, call := range map[string]func(context.Context, *Store, int) error{
+		"read by id": func(ctx context.Context, s *Store, n int) error {
+			_, err := s.Get(ctx, ID(strconv.Itoa(n)))
+			return err
+		},
+		"read by ref": func(ctx context.Context, s *Store, n int) error {
+			_, err := s.Get(ctx, Key{strconv.Itoa(n), sum{}.digest()})
+			return err
+		},
+		"save": func(ctx context.Context, s *Store, n int) error {
+			_, err := s.Set(ctx, Entry{ID: strconv.Itoa(n), Value: n})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client := redis.NewClient(&redis.Options{}) // not in the bubble: it looks up a name
+			defer func() { _ = client.Close() }()
+			synctest.Test(t, func(t *testing.T) {
+				o := quiet()
+				o.NearCacheBytes, o.FixedTTL = -1, true
+				gate := make(chan struct{})
+				client.AddHook(gated{gate: gate})
+				s := newStore(t, client, o)
+				begin := func(n int) <-chan error {
+					err := make(chan error, 1)
+					go func() { err <- call(t.Context(), s, n) }()
+					synctest.Wait()
+					return err
+				}
+				var alone []<-chan error
+				for n := range maxTrips {
+					alone = append(alone, begin(n))
+				}
+				aboard := begin(maxTrips)
+				pass()
+				waiting := begin(maxTrips + 1)
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+				for who, ended := range map[string]<-chan error{"aboard": aboard, "waiting": waiting} {
+					err := <-ended
+					if !errors.Is(err, ErrClosed) || errors.Is(err, ErrUnavailable) || ends(err) || !strings.Contains(err.Error(), family) {
+						t.Errorf("who was %s got %v", who, err)
+					}
+				}
+				close(gate)
+				for _, ended := range alone {
+					<-ended
+				}
+			})
+		})
+	}
+}
