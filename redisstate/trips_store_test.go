@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,6 +14,29 @@ import (
 
 	"github.com/redis/go-redis/v9"
 )
+
+// together makes callers share one trip.
+func together[T any](trips *trips[T], callers ...func()) {
+	trips.mu.Lock()
+	trips.flying, trips.patrol = maxTrips, time.NewTimer(0) // nobody goes before all wait
+	trips.mu.Unlock()
+	var all sync.WaitGroup
+	for _, call := range callers {
+		all.Go(call)
+	}
+	for all := false; !all; {
+		runtime.Gosched()
+		trips.mu.Lock()
+		if all = len(trips.waiting) == len(callers); all {
+			trips.patrol = nil
+		}
+		trips.mu.Unlock()
+	}
+	for range maxTrips {
+		trips.land(nil)
+	}
+	all.Wait()
+}
 
 // Many at once, on a real store: each gets its own.
 func TestStore_gives_each_of_many_callers_its_own(t *testing.T) {
@@ -84,6 +108,48 @@ func TestFetches_take_no_failed_pipeline_for_an_empty_value(t *testing.T) {
 	for _, f := range all {
 		if !errors.Is(f.err, io.ErrUnexpectedEOF) {
 			t.Errorf("%s gave %q, %v", f.name, f.raw, f.err)
+		}
+	}
+}
+
+// garbling makes Redis refuse what is saved under a name when it is queued.
+type garbling struct{ name string }
+
+func (garbling) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (garbling) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (g garbling) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		for _, cmd := range cmds {
+			if args := cmd.Args(); cmd.Name() == "set" && args[1] == g.name {
+				args[len(args)-1] = "nonsense"
+			}
+		}
+		return next(ctx, cmds)
+	}
+}
+
+func TestSet_fails_only_for_who_saves_what_Redis_refuses(t *testing.T) {
+	t.Parallel()
+	client := newClient(t, newServer(t))
+	s := newStore(t, client, quiet())
+	client.AddHook(garbling{name: s.space.Config("bad")})
+	ids := []string{"a", "bad", "b"}
+	errs := make([]error, len(ids))
+	var calls []func()
+	for i, id := range ids {
+		calls = append(calls, func() { _, errs[i] = s.Set(t.Context(), Entry{ID: id, Workflow: "of " + id, Value: id}) })
+	}
+	together(&s.creates, calls...)
+	for i, id := range ids {
+		_, readErr := s.Get(t.Context(), ID(id))
+		if id != "bad" {
+			if errs[i] != nil || readErr != nil {
+				t.Errorf("%s: saving gave %v, reading %v", id, errs[i], readErr)
+			}
+			continue
+		}
+		if errs[i] == nil || !strings.Contains(errs[i].Error(), "syntax error") || !errors.Is(readErr, ErrNotFound) {
+			t.Errorf("%s: saving gave %v, reading %v; want its own error", id, errs[i], readErr)
 		}
 	}
 }
