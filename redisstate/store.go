@@ -83,7 +83,7 @@ type Store struct {
 	loads    flights
 	fetches  trips[*fetching]
 	creates  trips[[]*writing]
-	typical  typicalSize
+	largest  recentLargest
 	log      *slog.Logger
 	metrics  *telemetry.Metrics
 	hits     prometheus.Counter // answered by Redis
@@ -142,7 +142,7 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 		log:      tel.Log,
 		metrics:  tel.Metrics,
 	}
-	s.fetches.send, s.fetches.size = s.fetchAll, func(*fetching) int { return int(s.typical.bytes.Load()) }
+	s.fetches.send, s.fetches.size = s.fetchShared, func(*fetching) int { return int(s.largest.bytes.Load()) }
 	s.creates.send, s.creates.size = s.createAll, sizeOf
 	s.fetches.op, s.fetches.log = opGet, tel.Log
 	s.creates.op, s.creates.log = opSet, tel.Log

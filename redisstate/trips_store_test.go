@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -102,9 +105,7 @@ func TestFetches_take_no_failed_pipeline_for_an_empty_value(t *testing.T) {
 	client := newClient(t, newServer(t))
 	client.AddHook(unmarked{})
 	all := []*fetching{{name: "a"}, {name: "b"}}
-	if err := newStore(t, client, quiet()).fetchAll(t.Context(), all); err != nil {
-		t.Fatal(err)
-	}
+	newStore(t, client, quiet()).fetchAll(t.Context(), all)
 	for _, f := range all {
 		if !errors.Is(f.err, io.ErrUnexpectedEOF) {
 			t.Errorf("%s gave %q, %v", f.name, f.raw, f.err)
@@ -150,6 +151,125 @@ func TestSet_fails_only_for_who_saves_what_Redis_refuses(t *testing.T) {
 		}
 		if errs[i] == nil || !strings.Contains(errs[i].Error(), "syntax error") || !errors.Is(readErr, ErrNotFound) {
 			t.Errorf("%s: saving gave %v, reading %v; want its own error", id, errs[i], readErr)
+		}
+	}
+}
+
+// stalling stops the replies of a pipeline after some of them, and before that
+// of a name, which it also does when that is read alone.
+type stalling struct {
+	answered      int
+	name          string
+	alone, shared *atomic.Int64 // commands
+}
+
+func (stalling) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h stalling) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() != "get" {
+			return next(ctx, cmd)
+		}
+		h.alone.Add(1)
+		if cmd.Args()[1] == h.name {
+			cmd.SetErr(os.ErrDeadlineExceeded)
+			return os.ErrDeadlineExceeded
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (h stalling) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if cmds[0].Name() != "get" { // it is the client's own
+			return next(ctx, cmds)
+		}
+		h.shared.Add(int64(len(cmds)))
+		left := h.answered
+		for _, cmd := range cmds {
+			if left == 0 || cmd.Args()[1] == h.name {
+				cmd.SetErr(os.ErrDeadlineExceeded)
+				continue
+			}
+			left--
+			if err := next(ctx, []redis.Cmder{cmd}); err != nil {
+				return err
+			}
+		}
+		return os.ErrDeadlineExceeded
+	}
+}
+
+func TestGet_is_not_failed_by_a_value_of_others_that_stalls(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		ids           []string
+		answered      int
+		fail          []string
+		shared, alone int64
+	}{
+		"one stalls":           {[]string{"a", "b", "c", "slow"}, 1, []string{"slow"}, 4, 3},
+		"only one is left":     {[]string{"a", "b", "c", "slow"}, 3, []string{"slow"}, 4, 1},
+		"nothing was answered": {[]string{"a", "b", "slow"}, 0, []string{"a", "b", "slow"}, 3, 0},
+		"all want the same":    {[]string{"a", "a", "a"}, 0, nil, 0, 1},
+		"some want the same":   {[]string{"a", "a", "b", "slow"}, 1, []string{"slow"}, 3, -1}, // a or b was answered
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, o := newServer(t), quiet()
+			o.NearCacheBytes = -1
+			for _, id := range test.ids {
+				if _, err := newStore(t, newClient(t, server), quiet()).Set(t.Context(), Entry{ID: id, Value: id}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			client := newClient(t, server)
+			s := newStore(t, client, o)
+			var alone, shared atomic.Int64
+			client.AddHook(stalling{answered: test.answered, name: s.space.Config("slow"), alone: &alone, shared: &shared})
+			var calls []func()
+			for _, id := range test.ids {
+				calls = append(calls, func() {
+					config, err := s.Get(t.Context(), ID(id))
+					if slices.Contains(test.fail, id) {
+						if !errors.Is(err, ErrUnavailable) {
+							t.Errorf("%s gave %v; want ErrUnavailable", id, err)
+						}
+					} else if err != nil || string(config.JSON()) != strconv.Quote(id) {
+						t.Errorf("%s is %s, %v", id, config.JSON(), err)
+					}
+				})
+			}
+			together(&s.fetches, calls...)
+			if shared.Load() != test.shared {
+				t.Errorf("%d were read on the trip; want %d", shared.Load(), test.shared)
+			}
+			if test.alone >= 0 && alone.Load() != test.alone {
+				t.Errorf("%d were read alone; want %d", alone.Load(), test.alone)
+			}
+		})
+	}
+}
+
+func TestFetches_expect_a_value_as_large_as_the_largest_of_late(t *testing.T) {
+	t.Parallel()
+	small, missing := slices.Repeat([]int{100}, 10), make([]int, 1000)
+	for name, test := range map[string]struct {
+		read     []int
+		min, max int64
+	}{
+		"nothing yet":         {nil, 0, 0},
+		"a large one":         {[]int{100, 1 << 20}, 1 << 20, 1 << 20},
+		"a few smaller since": {append([]int{1 << 20}, small...), 1 << 19, 1<<20 - 1},
+		"many smaller since":  {append([]int{1 << 20}, slices.Repeat(small, 100)...), 100, 200},
+		"misses since":        {append([]int{1 << 20}, missing...), 1 << 20, 1 << 20},
+	} {
+		var l recentLargest
+		for _, n := range test.read {
+			l.note(&fetching{raw: make([]byte, n)})
+		}
+		if got := l.bytes.Load(); got < test.min || got > test.max {
+			t.Errorf("%s: it is %d; want %d to %d", name, got, test.min, test.max)
 		}
 	}
 }
