@@ -48,10 +48,14 @@ type fetching struct {
 	name string
 	raw  []byte
 	err  error
+	// cut tells that the connection failed after others of the pipeline had their
+	// replies: Redis is there, and a value that takes too long may be to blame.
+	cut bool
 }
 
 // fetch reads one key. Reads at the same time share round trips, except on
-// Cluster.
+// Cluster. What a shared trip was cut off from is read again, once and alone: so
+// the caller is not worse off than without company.
 func (s *Store) fetch(ctx context.Context, name string) ([]byte, error) {
 	if !s.ordered {
 		return s.client.Get(ctx, name).Bytes()
@@ -60,15 +64,44 @@ func (s *Store) fetch(ctx context.Context, name string) ([]byte, error) {
 	if err := s.fetches.do(ctx, f); err != nil {
 		return nil, err
 	}
+	if f.cut && ctx.Err() == nil {
+		s.fetchOne(ctx, f)
+	}
 	return f.raw, f.err
 }
 
-// fetchAll makes one trip of fetches. Each has its own error.
-func (s *Store) fetchAll(ctx context.Context, all []*fetching) error {
+// fetchShared makes one trip of fetches. Who wants the same shares the reply,
+// whose bytes nobody changes. Each has its own error.
+func (s *Store) fetchShared(ctx context.Context, all []*fetching) error {
 	if len(all) == 1 {
-		all[0].raw, all[0].err = s.client.Get(ctx, all[0].name).Bytes()
-		s.typical.note(all[0])
+		s.fetchOne(ctx, all[0])
 		return nil
+	}
+	first := make(map[string]*fetching, len(all))
+	distinct := make([]*fetching, 0, len(all))
+	for _, f := range all {
+		if first[f.name] == nil {
+			first[f.name] = f
+			distinct = append(distinct, f)
+		}
+	}
+	s.fetchAll(ctx, distinct)
+	for _, f := range all {
+		*f = *first[f.name]
+	}
+	return nil
+}
+
+func (s *Store) fetchOne(ctx context.Context, f *fetching) {
+	f.raw, f.err = s.client.Get(ctx, f.name).Bytes()
+	s.largest.note(f)
+}
+
+// fetchAll makes fetches in one pipeline. Each has its own error.
+func (s *Store) fetchAll(ctx context.Context, all []*fetching) {
+	if len(all) == 1 {
+		s.fetchOne(ctx, all[0])
+		return
 	}
 	replies := make([]*redis.StringCmd, len(all))
 	queue := make([]redis.Cmder, len(all))
@@ -77,25 +110,36 @@ func (s *Store) fetchAll(ctx context.Context, all []*fetching) error {
 		queue[i] = replies[i]
 	}
 	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error { return p.BatchProcess(ctx, queue...) })
-	var reply redis.Error
-	whole := err != nil && !errors.As(err, &reply) // a hook of the host may fail all and mark none
+	whole := err != nil && !answers(err) // a hook of the host may fail all and mark none
+	some := false
 	for i, f := range all {
 		f.raw, f.err = replies[i].Bytes()
 		if f.err == nil && len(f.raw) == 0 && whole {
 			f.err = err
 		}
-		s.typical.note(f)
+		some = some || answers(f.err)
+		s.largest.note(f)
 	}
-	return nil
+	for _, f := range all {
+		f.cut = some && !answers(f.err)
+	}
 }
 
-// typicalSize estimates how large the next value is: nearer to the last ones
-// than to those before.
-type typicalSize struct{ bytes atomic.Int64 }
+// answers tells whether Redis answered a command that ended in err.
+func answers(err error) bool {
+	_, reply := errors.AsType[redis.Error](err)
+	return err == nil || reply
+}
 
-func (t *typicalSize) note(f *fetching) {
-	before := t.bytes.Load()
-	t.bytes.Store(before + (int64(len(f.raw))-before)/8)
+// recentLargest estimates how large the next value may be: like the largest of
+// the last few hundred. What is not there says nothing.
+type recentLargest struct{ bytes atomic.Int64 }
+
+func (l *recentLargest) note(f *fetching) {
+	if len(f.raw) > 0 {
+		before := l.bytes.Load()
+		l.bytes.Store(max(int64(len(f.raw)), before-before/64))
+	}
 }
 
 // GetMany implements ConfigStore: one round trip for the keys that the near
@@ -209,7 +253,7 @@ func (s *Store) getAll(ctx context.Context, batch []*reading, name func(*reading
 	for i, r := range batch {
 		all[i] = &fetching{name: name(r)}
 	}
-	_ = s.fetchAll(ctx, all) // all errors are in there
+	s.fetchAll(ctx, all)
 	return all
 }
 

@@ -233,7 +233,11 @@ const noKey = time.Duration(-2)
 // the others hold is in the replies.
 func (s *Store) create(ctx context.Context, batch []*writing) error {
 	if s.ordered {
-		if err := s.creates.do(ctx, batch); err != nil {
+		err := s.creates.do(ctx, batch)
+		if errors.Is(err, errAborted) {
+			err = s.createAll(ctx, [][]*writing{batch})
+		}
+		if err != nil {
 			return err
 		}
 		return indexErrors(batch)
@@ -251,6 +255,11 @@ func (s *Store) create(ctx context.Context, batch []*writing) error {
 	return unlessReply(rediserr.Reason(err, cmds))
 }
 
+// errAborted says that Redis refused a transaction of several callers because of
+// a command of one of them. Nothing was written, so each sends its own again,
+// alone, and gets its own answer.
+var errAborted = errors.New("a transaction of several callers was refused")
+
 // createAll writes the batches of several callers in one transaction. What one
 // of them did to an id is a conflict for the others, as if they had come after it.
 func (s *Store) createAll(ctx context.Context, batches [][]*writing) error {
@@ -262,6 +271,9 @@ func (s *Store) createAll(ctx context.Context, batches [][]*writing) error {
 		addAll(ctx, p, s.tidied(s.indexes(batch)))
 		return p.BatchProcess(ctx, creations(ctx, batch)...)
 	})
+	if len(batches) > 1 && redis.IsExecAbortError(err) {
+		return errAborted
+	}
 	return unlessReply(rediserr.Reason(err, cmds))
 }
 

@@ -2,6 +2,7 @@ package redisstate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -86,7 +87,7 @@ type Store struct {
 	loads    flights
 	fetches  trips[*fetching]
 	creates  trips[[]*writing]
-	typical  typicalSize
+	largest  recentLargest
 	log      *slog.Logger
 	metrics  *telemetry.Metrics
 	hits     prometheus.Counter // answered by Redis
@@ -148,8 +149,10 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 		metrics:  tel.Metrics,
 		now:      time.Now,
 	}
-	s.fetches.send, s.fetches.size = s.fetchAll, func(*fetching) int { return int(s.typical.bytes.Load()) }
+	s.fetches.send, s.fetches.size = s.fetchShared, func(*fetching) int { return int(s.largest.bytes.Load()) }
 	s.creates.send, s.creates.size = s.createAll, sizeOf
+	s.fetches.op, s.fetches.log = opGet, tel.Log
+	s.creates.op, s.creates.log = opSet, tel.Log
 	if near != nil { // else only the garbage collector would say for how long
 		s.contents = new(contents)
 	}
@@ -159,13 +162,20 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 	return s, nil
 }
 
-// Close ends the store: what is called afterwards returns ErrClosed, loads from
-// Source are cancelled, and extensions that reads asked for and that were not
-// sent yet are forgotten. The client stays open. Closing twice is fine.
+// Close ends the store: what is called afterwards returns ErrClosed, as do reads
+// and saves that share round trips, which are cancelled; what was saved by then
+// is not known. Loads from Source are cancelled too, and extensions that reads
+// asked for and that were not sent yet are forgotten. Close waits for commands
+// that are on their way, as long as the client waits for the replies. The client
+// stays open. Closing twice is fine.
 func (s *Store) Close() error {
 	if !s.closed.Swap(true) {
 		s.loads.close()
+		s.fetches.close()
+		s.creates.close()
 		s.slides.close()
+		s.fetches.wait()
+		s.creates.wait()
 		s.near.close()
 	}
 	return nil
@@ -204,6 +214,8 @@ func redisError(ctx context.Context, op string, err error) error {
 		return &MissingError{Op: op, Family: family}
 	case rediserr.IsWrongType(err):
 		return fail(op, ErrWrongType)
+	case errors.Is(err, ErrClosed): // the store: a closed client says it otherwise
+		return fail(op, ErrClosed)
 	}
 	return rediserr.Wrap(ctx, op, family, err)
 }

@@ -2,11 +2,17 @@ package redisstate
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/compozy/temporal-redis/internal/rediserr"
 )
 
 // trips lets callers who come at the same time share round trips. While fewer
@@ -16,21 +22,27 @@ import (
 // is, the more callers a trip carries, and nobody waits for others to come.
 //
 // A caller who gives up stops waiting at once. What it asked for is not sent any
-// more, unless it is on a trip already: that goes on for the others, until the
-// client gives up, and then nobody knows whether it happened.
+// more, unless it is on a trip already: that goes on for the others, and then
+// nobody knows whether it happened. When the last one gives up, the trip is
+// cancelled: what the client was about to send again is not sent any more.
 //
-// The zero value with send and size set is ready. It is for one server: on
-// Cluster a node that is away would hold up those who ask others.
+// The zero value with send, size, op and log set is ready. It is for one server:
+// on Cluster a node that is away would hold up those who ask others.
 type trips[T any] struct {
 	// send makes one trip for all items. Its error is everybody's; what concerns
 	// one item alone is left in that. It does not keep the slice.
 	send func(ctx context.Context, items []T) error
 	size func(T) int // bytes that an item moves, about
+	op   string      // what the callers do, for errors and the log
+	log  *slog.Logger
 
 	mu      sync.Mutex
 	flying  int
 	waiting []*passenger[T]
-	patrol  *time.Timer // set while someone waits
+	patrol  *time.Timer        // set while someone waits
+	shared  map[*trip]struct{} // those under way
+	away    sync.WaitGroup     // their goroutines
+	closed  bool
 }
 
 // passenger is an item that waits for a trip or is on one. err is set before
@@ -41,6 +53,13 @@ type passenger[T any] struct {
 	since time.Time
 	done  chan struct{}
 	err   error
+	on    *trip // nil: still waits
+}
+
+// trip is one that is shared.
+type trip struct {
+	aboard int // who has not given up
+	cancel context.CancelCauseFunc
 }
 
 const (
@@ -56,13 +75,21 @@ const (
 	maxWait = 10 * time.Millisecond
 )
 
-// do takes item along. It returns send's error, or ctx's if that ends first.
+// errDeserted is why a trip that everybody gave up is cancelled.
+var errDeserted = errors.New("all who shared the round trip gave up")
+
+// do takes item along. It returns send's error, ctx's if that ends first, or
+// ErrClosed.
 func (t *trips[T]) do(ctx context.Context, item T) error {
 	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return ErrClosed
+	}
 	if t.flying < maxTrips && len(t.waiting) == 0 {
 		t.flying++
 		t.mu.Unlock()
-		defer t.land()
+		defer t.land(nil)
 		return t.send(ctx, []T{item})
 	}
 	p := &passenger[T]{ctx: ctx, item: item, since: time.Now(), done: make(chan struct{})}
@@ -78,39 +105,50 @@ func (t *trips[T]) do(ctx context.Context, item T) error {
 	}
 }
 
-// leave takes back one who waits.
+// leave takes back one who waits, or lets one get off. A trip with nobody aboard
+// is cancelled.
 func (t *trips[T]) leave(p *passenger[T]) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if p.on != nil {
+		if p.on.aboard--; p.on.aboard == 0 {
+			p.on.cancel(errDeserted)
+		}
+		return
+	}
 	if i := slices.Index(t.waiting, p); i >= 0 {
 		t.waiting = slices.Delete(t.waiting, i, i+1)
 	}
 }
 
-// land ends a trip of one caller, and lets those who wait go.
-func (t *trips[T]) land() {
-	if batch := t.next(); batch != nil {
-		go t.fly(batch)
-	}
-}
-
-// fly makes trips for as long as someone waits.
-func (t *trips[T]) fly(batch []*passenger[T]) {
-	for ; batch != nil; batch = t.next() {
-		t.carry(batch)
-	}
-}
-
-// next ends a trip and tells who goes with the one that takes its place; nil for
-// nobody.
-func (t *trips[T]) next() []*passenger[T] {
+// land ends a trip, nil for one of one caller, and lets those who wait go.
+func (t *trips[T]) land(ended *trip) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.waiting) == 0 || t.flying > maxTrips {
-		t.flying--
-		return nil
+	if ended != nil {
+		delete(t.shared, ended)
 	}
-	return t.board()
+	t.flying--
+	if len(t.waiting) > 0 && t.flying < maxTrips {
+		t.depart()
+	}
+}
+
+// depart makes a trip for those who wait, as many as fit, on a goroutine of its
+// own. The caller holds the lock.
+func (t *trips[T]) depart() {
+	batch := t.board()
+	ctx, cancel := context.WithCancelCause(commonContext(batch))
+	next := &trip{aboard: len(batch), cancel: cancel}
+	for _, p := range batch {
+		p.on = next
+	}
+	if t.shared == nil {
+		t.shared = make(map[*trip]struct{})
+	}
+	t.shared[next] = struct{}{}
+	t.flying++
+	t.away.Go(func() { t.carry(ctx, next, batch) })
 }
 
 // board takes from those who wait as many as one trip carries. The caller holds
@@ -130,39 +168,73 @@ func (t *trips[T]) board() []*passenger[T] {
 }
 
 // watch sees to it that nobody waits for longer than maxWait. The caller holds
-// the lock.
+// the lock, and someone waits.
 func (t *trips[T]) watch() {
 	if t.patrol == nil {
-		t.patrol = time.AfterFunc(maxWait, t.relieve)
+		t.patrol = time.AfterFunc(maxWait-time.Since(t.waiting[0].since), t.relieve)
 	}
 }
 
-// relieve makes one more trip if someone has waited for too long.
+// relieve makes as many more trips as it takes for all who have waited for too
+// long.
 func (t *trips[T]) relieve() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.patrol = nil
-	if len(t.waiting) == 0 {
-		return
-	}
-	if time.Since(t.waiting[0].since) >= maxWait {
-		t.flying++
-		go t.fly(t.board())
+	for len(t.waiting) > 0 && time.Since(t.waiting[0].since) >= maxWait {
+		t.depart()
 	}
 	if len(t.waiting) > 0 {
 		t.watch()
 	}
 }
 
-// carry makes one trip. It belongs to none of those on it: it goes on until the
-// last of their deadlines, and its span is in the trace of the first, with links
-// to those of the others.
-func (t *trips[T]) carry(batch []*passenger[T]) {
-	ctx := context.WithoutCancel(batch[0].ctx)
+// commonContext is what a shared trip starts from. It belongs to none of those
+// on it. Its span is in the trace of the first who is sampled, with links to
+// those of the others; so the trip is seen if anybody's trace is.
+func commonContext[T any](batch []*passenger[T]) context.Context {
+	lead := -1
+	var links []trace.Link
+	for i, p := range batch {
+		span := trace.SpanContextFromContext(p.ctx)
+		switch {
+		case !span.IsSampled():
+		case lead < 0:
+			lead = i
+		default:
+			links = append(links, trace.Link{SpanContext: span})
+		}
+	}
+	ctx := context.WithoutCancel(batch[max(lead, 0)].ctx)
+	if links != nil {
+		ctx = context.WithValue(ctx, linksKey{}, links)
+	}
+	return ctx
+}
+
+// carry makes one shared trip, which goes on until the last of the deadlines.
+// Whatever a hook of the host's client does in it, on this goroutine it must
+// neither end the process nor leave anybody waiting.
+func (t *trips[T]) carry(ctx context.Context, this *trip, batch []*passenger[T]) {
+	err := t.hookError("ended its goroutine") // stays only if one does
+	defer func() {
+		if p := recover(); p != nil {
+			t.log.ErrorContext(ctx, "A hook of the Redis client panicked", "op", t.op, "family", family, "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			err = t.hookError(fmt.Sprintf("panicked (%T)", p))
+		}
+		if errors.Is(context.Cause(ctx), ErrClosed) {
+			err = ErrClosed
+		}
+		this.cancel(nil)
+		for _, p := range batch {
+			p.err = err
+			close(p.done)
+		}
+		t.land(this)
+	}()
 	items := make([]T, len(batch))
 	var latest time.Time
 	bounded := true
-	var links []trace.Link
 	for i, p := range batch {
 		items[i] = p.item
 		deadline, has := p.ctx.Deadline()
@@ -170,24 +242,41 @@ func (t *trips[T]) carry(batch []*passenger[T]) {
 		if deadline.After(latest) {
 			latest = deadline
 		}
-		if span := trace.SpanContextFromContext(p.ctx); i > 0 && span.IsSampled() {
-			links = append(links, trace.Link{SpanContext: span})
-		}
 	}
-	if links != nil {
-		ctx = context.WithValue(ctx, linksKey{}, links)
+	if !bounded {
+		err = t.send(ctx, items)
+		return
 	}
-	if bounded {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, latest)
-		defer cancel()
-	}
-	err := t.send(ctx, items)
-	for _, p := range batch {
-		p.err = err
+	until, cancel := context.WithDeadline(ctx, latest)
+	defer cancel()
+	err = t.send(until, items)
+}
+
+// hookError is what all on a trip get when a hook of the host's client did not
+// return. It is like an outage: nobody knows what happened, and trying again is
+// safe. What it panicked with stays out: it may be a secret.
+func (t *trips[T]) hookError(did string) error {
+	return &Error{Op: t.op, Family: family, Class: rediserr.Unavailable, Err: errors.New("a hook of the Redis client " + did)}
+}
+
+// close cancels shared trips and refuses who waits or comes later. A caller's own
+// trip is left to its caller.
+func (t *trips[T]) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	for _, p := range t.waiting {
+		p.err = ErrClosed
 		close(p.done)
 	}
+	t.waiting = nil
+	for one := range t.shared {
+		one.cancel(ErrClosed)
+	}
 }
+
+// wait returns when all shared trips have ended, after close.
+func (t *trips[T]) wait() { t.away.Wait() }
 
 // linksKey is where a context has the links of the spans made for it.
 type linksKey struct{}

@@ -3,15 +3,13 @@ package redisstate
 import (
 	"context"
 	"errors"
-	"io"
+	"log/slog"
 	"slices"
-	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -20,17 +18,25 @@ type road struct {
 	mu    sync.Mutex
 	sent  [][]int
 	ctxs  []context.Context
-	allow chan error // what the next trip ends with
+	allow chan error     // what the next trip ends with
+	acts  map[int]func() // what a trip with an item does first
 }
 
 func newRoad() (*road, *trips[int]) {
-	r := &road{allow: make(chan error)}
+	r := &road{allow: make(chan error), acts: make(map[int]func())}
 	return r, &trips[int]{
+		op:  opGet,
+		log: slog.New(slog.DiscardHandler),
 		send: func(ctx context.Context, items []int) error {
 			r.mu.Lock()
 			r.sent = append(r.sent, slices.Clone(items))
 			r.ctxs = append(r.ctxs, ctx)
 			r.mu.Unlock()
+			for _, n := range items {
+				if act := r.acts[n]; act != nil {
+					act()
+				}
+			}
 			select {
 			case err := <-r.allow:
 				return err
@@ -247,101 +253,82 @@ func TestTrips_that_fail_fail_for_all_on_them(t *testing.T) {
 	})
 }
 
-func TestTrips_link_the_traces_of_who_shares(t *testing.T) {
+func TestTrips_are_in_the_trace_of_the_first_who_is_sampled_and_link_the_others(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		sampled []bool // of those on the trip, whose traces are 1, 2, ...
+		trace   byte
+		links   []byte
+	}{
+		"all":               {[]bool{true, true, true}, 1, []byte{2, 3}},
+		"not the first one": {[]bool{false, true, false, true}, 2, []byte{4}},
+		"only the last one": {[]bool{false, true}, 2, nil},
+		"none":              {[]bool{false, false}, 1, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r, trips := newRoad()
+				first := start(t.Context(), trips, 1, 2, 3, 4)
+				var rest []<-chan error
+				for i, sampled := range test.sampled {
+					id := byte(i + 1)
+					span := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{id}, SpanID: trace.SpanID{id}})
+					span = span.WithTraceFlags(span.TraceFlags().WithSampled(sampled))
+					rest = append(rest, start(trace.ContextWithSpanContext(t.Context(), span), trips, 5))
+				}
+				pass()
+				ctx := r.ctxs[4]
+				if got := trace.SpanContextFromContext(ctx).TraceID(); got != (trace.TraceID{test.trace}) {
+					t.Errorf("it is in trace %v", got)
+				}
+				var links []byte
+				for _, link := range spanLinks(ctx) {
+					links = append(links, link.SpanContext.TraceID()[0])
+				}
+				if !slices.Equal(links, test.links) {
+					t.Errorf("it has links to the traces %v; want %v", links, test.links)
+				}
+				r.drive(t, first, 4)
+				for _, errs := range rest {
+					r.drive(t, errs, 1)
+				}
+			})
+		})
+	}
+}
+
+func TestTrips_let_nobody_wait_longer_who_came_later(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r, trips := newRoad()
 		first := start(t.Context(), trips, 1, 2, 3, 4)
-		traced := func(id byte) context.Context {
-			return trace.ContextWithSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{
-				TraceID: trace.TraceID{id}, SpanID: trace.SpanID{id}, TraceFlags: trace.FlagsSampled,
-			}))
-		}
-		parent, other := start(traced(1), trips, 5), start(traced(2), trips, 6)
+		second := start(t.Context(), trips, 5)
+		<-time.After(maxWait / 2)
+		r.allow <- nil // 5 goes
+		synctest.Wait()
+		third := start(t.Context(), trips, 6)
 		pass()
-		ctx := r.ctxs[4]
-		if got := trace.SpanContextFromContext(ctx).TraceID(); got != (trace.TraceID{1}) {
-			t.Errorf("it is in trace %v", got)
-		}
-		if links := spanLinks(ctx); len(links) != 1 || links[0].SpanContext.TraceID() != (trace.TraceID{2}) {
-			t.Errorf("it has the links %v", links)
-		}
+		r.went(t, []int{1}, []int{2}, []int{3}, []int{4}, []int{5}, []int{6})
 		r.drive(t, first, 4)
-		r.drive(t, parent, 1)
-		r.drive(t, other, 1)
+		r.drive(t, second, 1)
+		r.drive(t, third, 1)
+		landed(t, trips)
 	})
 }
 
-// Many at once, on a real store: each gets its own.
-func TestStore_gives_each_of_many_callers_its_own(t *testing.T) {
+func TestTrips_take_all_who_waited_too_long(t *testing.T) {
 	t.Parallel()
-	o := quiet()
-	o.NearCacheBytes = -1
-	s := newStore(t, newClient(t, newServer(t)), o)
-	var all sync.WaitGroup
-	for n := range 64 {
-		all.Go(func() {
-			id, workflow := string(rune('a'+n%32)), string(rune('A'+n%8))
-			refs, err := s.Set(t.Context(), Entry{ID: id, Workflow: workflow, Value: n})
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			config, err := s.Get(t.Context(), refs[0].Key())
-			if err != nil || string(config.JSON()) != strconv.Itoa(n) {
-				t.Errorf("%s is %s, %v; want %d", id, config.JSON(), err, n)
-			}
-			if _, err := s.Get(t.Context(), ID("none")); !errors.Is(err, ErrNotFound) {
-				t.Errorf("what is not there gives %v", err)
-			}
-		})
-	}
-	all.Wait()
-	if n, err := s.Count(t.Context(), Scope{}); n != 32 || err != nil {
-		t.Errorf("there are %d, %v; want 32", n, err)
-	}
-}
-
-func TestSet_fails_only_for_the_workflow_whose_index_is_something_else(t *testing.T) {
-	t.Parallel()
-	server := newServer(t)
-	s := newStore(t, newClient(t, server), quiet())
-	if err := server.Set(s.space.WorkflowIndex("bad"), "x"); err != nil {
-		t.Fatal(err)
-	}
-	good := &writing{ref: Ref{ID: "a"}, key: s.space.Config("a"), raw: []byte("x"), new: value{ttl: time.Hour, workflow: "good"}}
-	bad := &writing{ref: Ref{ID: "b"}, key: s.space.Config("b"), raw: []byte("x"), new: value{ttl: time.Hour, workflow: "bad"}}
-	if err := s.createAll(t.Context(), [][]*writing{{good}, {bad}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := indexErrors([]*writing{good}); err != nil {
-		t.Errorf("the good one got %v", err)
-	}
-	if err := indexErrors([]*writing{bad}); err == nil {
-		t.Error("the bad one got no error")
-	}
-}
-
-// unmarked fails pipelines without telling their commands.
-type unmarked struct{}
-
-func (unmarked) DialHook(next redis.DialHook) redis.DialHook          { return next }
-func (unmarked) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
-func (unmarked) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(context.Context, []redis.Cmder) error { return io.ErrUnexpectedEOF }
-}
-
-func TestFetches_take_no_failed_pipeline_for_an_empty_value(t *testing.T) {
-	t.Parallel()
-	client := newClient(t, newServer(t))
-	client.AddHook(unmarked{})
-	all := []*fetching{{name: "a"}, {name: "b"}}
-	if err := newStore(t, client, quiet()).fetchAll(t.Context(), all); err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range all {
-		if !errors.Is(f.err, io.ErrUnexpectedEOF) {
-			t.Errorf("%s gave %q, %v", f.name, f.raw, f.err)
+	synctest.Test(t, func(t *testing.T) {
+		r, trips := newRoad()
+		first := start(t.Context(), trips, 1, 2, 3, 4)
+		rest := start(t.Context(), trips, slices.Repeat([]int{1}, 2*maxPassengers+1)...)
+		pass()
+		if len(r.sent) != 4+3 {
+			t.Errorf("%d trips were made; want 3 more than 4", len(r.sent))
 		}
-	}
+		r.drive(t, first, 4)
+		r.drive(t, rest, 2*maxPassengers+1)
+		landed(t, trips)
+	})
 }
