@@ -2,6 +2,7 @@ package contract
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,8 +63,23 @@ func (r redisConfigs) pass(tb testing.TB, d time.Duration) {
 		case left <= d:
 			return r.client.Del(ctx, key).Err()
 		}
-		return r.client.PExpire(ctx, key, left-d).Err()
+		if err := r.client.PExpire(ctx, key, left-d).Err(); err != nil || !strings.HasPrefix(key, r.namespace+":index:") {
+			return err
+		}
+		return r.ageIndex(ctx, key, d)
 	})
+}
+
+// ageIndex takes d off the deadlines that an index has for what it lists.
+func (r redisConfigs) ageIndex(ctx context.Context, key string, d time.Duration) error {
+	listed, err := r.client.ZRangeByScoreWithScores(ctx, key, &redis.ZRangeBy{Min: "-inf", Max: "+inf"}).Result()
+	if err != nil || len(listed) == 0 {
+		return err
+	}
+	for i := range listed {
+		listed[i].Score -= float64(d.Milliseconds())
+	}
+	return r.client.ZAdd(ctx, key, listed...).Err()
 }
 
 func (r redisConfigs) flush(tb testing.TB) {
