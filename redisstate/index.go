@@ -46,11 +46,12 @@ type index struct {
 }
 
 // score is how an index says when.
-func score(at time.Time) string { return strconv.FormatInt(at.UnixMilli(), 10) }
+func score(at time.Time) string { return strconv.FormatInt(at.UnixMicro(), 10) }
 
-// list adds a member that lives for ttl from now on.
+// list adds a member that lives for ttl from now on. Members listed together get
+// different scores, by which a walk can go on where it was.
 func (x *index) list(member string, now time.Time, ttl time.Duration) {
-	x.members = append(x.members, now.UnixMilli()+ttl.Milliseconds(), member)
+	x.members = append(x.members, now.UnixMicro()+ttl.Microseconds()-int64(len(x.members)/2), member)
 	x.ttl = max(x.ttl, listedFor(ttl))
 }
 

@@ -33,7 +33,7 @@ func (s *Store) walkIndex(ctx context.Context, name string, each func(indexPage)
 		return err
 	}
 	if len(sure.Val()) == scanCount || len(unsure.Val()) == scanCount {
-		return s.walkLargeIndex(ctx, name, trust.UnixMilli(), each)
+		return s.walkLargeIndex(ctx, name, float64(trust.UnixMicro()), each)
 	}
 	page := indexPage{sure: sure.Val(), unsure: unsure.Val()}
 	if len(page.unsure) > 0 {
@@ -46,31 +46,39 @@ func (s *Store) walkIndex(ctx context.Context, name string, each func(indexPage)
 }
 
 // walkLargeIndex does so in steps that hold up the server for well under a
-// millisecond.
-func (s *Store) walkLargeIndex(ctx context.Context, name string, trust int64, each func(indexPage) (more bool, err error)) error {
+// millisecond, from what ends first to what ends last: a life that becomes longer
+// meanwhile is only met later. Were it ZSCAN, embedded Redis, which goes by
+// position, would leave out others then.
+func (s *Store) walkLargeIndex(ctx context.Context, name string, trust float64, each func(indexPage) (more bool, err error)) error {
 	seen := make(map[string]bool, scanCount)
-	for cursor := uint64(0); ; {
-		pairs, next, err := s.client.ZScan(ctx, name, cursor, "", scanCount).Result()
+	by := &redis.ZRangeBy{Min: "-inf", Max: "+inf", Count: scanCount}
+	for {
+		listed, err := s.client.ZRangeByScoreWithScores(ctx, name, by).Result()
 		if err != nil {
 			return err
 		}
 		var page indexPage
-		for i := 0; i+1 < len(pairs); i += 2 {
-			until, err := strconv.ParseFloat(pairs[i+1], 64)
-			if seen[pairs[i]] {
+		for _, z := range listed {
+			member, _ := z.Member.(string)
+			switch {
+			case seen[member]:
 				continue
+			case z.Score >= trust:
+				page.sure = append(page.sure, member)
+			default:
+				page.unsure = append(page.unsure, member)
 			}
-			seen[pairs[i]] = true
-			if err == nil && until >= float64(trust) {
-				page.sure = append(page.sure, pairs[i])
-			} else {
-				page.unsure = append(page.unsure, pairs[i])
-			}
+			seen[member] = true
 		}
-		if more, err := each(page); !more || err != nil || next == 0 {
+		if more, err := each(page); !more || err != nil || len(listed) < scanCount {
 			return err
 		}
-		cursor = next
+		next := strconv.FormatFloat(listed[len(listed)-1].Score, 'f', -1, 64)
+		if next == by.Min { // a page of one score
+			by.Offset += scanCount
+		} else {
+			by.Min, by.Offset = next, 0
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -176,12 +177,16 @@ func TestScan_lists_a_large_workflow_once(t *testing.T) {
 	for name, test := range map[string]struct {
 		ahead   time.Duration
 		removed bool
+		same    bool
+		longer  bool
 	}{
-		"all live":            {},
-		"half may be gone":    {ahead: time.Hour},
-		"half is gone":        {ahead: time.Hour, removed: true},
-		"all may be gone":     {ahead: DefaultTTL},
-		"all may be, half is": {ahead: DefaultTTL, removed: true},
+		"all live":                               {},
+		"half may be gone":                       {ahead: time.Hour},
+		"half is gone":                           {ahead: time.Hour, removed: true},
+		"all may be gone":                        {ahead: DefaultTTL},
+		"all may be, half is":                    {ahead: DefaultTTL, removed: true},
+		"all end at the same moment":             {same: true},
+		"lives become longer while it is walked": {longer: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -193,6 +198,17 @@ func TestScan_lists_a_large_workflow_once(t *testing.T) {
 				entries[i] = Entry{ID: fmt.Sprint(i), Workflow: "w", Value: i, TTL: time.Duration(i%2) * time.Hour}
 			}
 			saves(t, s, entries...)
+			for i := range entries {
+				if !test.same {
+					break
+				}
+				if _, err := server.ZAdd(s.space.WorkflowIndex("w"), 1e18, fmt.Sprint(i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if test.longer {
+				s = newStore(t, afterPage(t, server, func() { longer(t, s, half) }), quiet())
+			}
 			aheadBy(s, test.ahead)
 			want := 2 * half
 			if test.removed {
@@ -213,6 +229,46 @@ func TestScan_lists_a_large_workflow_once(t *testing.T) {
 				t.Errorf("the index lists %d; want %d", n, want)
 			}
 		})
+	}
+}
+
+// afterPage is a client that calls then after the first page of a large index.
+func afterPage(t *testing.T, server *miniredis.Miniredis, then func()) *redis.Client {
+	client := newClient(t, server)
+	client.AddHook(&afterCommand{name: "zrangebyscore", then: then})
+	return client
+}
+
+// afterCommand calls then after the first command of that name.
+type afterCommand struct {
+	name string
+	once sync.Once
+	then func()
+}
+
+func (*afterCommand) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (h *afterCommand) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if cmd.Name() == h.name {
+			h.once.Do(h.then)
+		}
+		return err
+	}
+}
+
+func (*afterCommand) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// longer extends the lives of the first n of every other config.
+func longer(t *testing.T, s *Store, n int) {
+	var keys []Key
+	for i := 1; i < n; i += 2 {
+		keys = append(keys, ID(fmt.Sprint(i)))
+	}
+	if got, err := s.Extend(t.Context(), 100*time.Hour, keys...); got != len(keys) || err != nil {
+		t.Errorf("extended %d, %v", got, err)
 	}
 }
 

@@ -77,7 +77,7 @@ func (r redisConfigs) ageIndex(ctx context.Context, key string, d time.Duration)
 		return err
 	}
 	for i := range listed {
-		listed[i].Score -= float64(d.Milliseconds())
+		listed[i].Score -= float64(d.Microseconds())
 	}
 	return r.client.ZAdd(ctx, key, listed...).Err()
 }
