@@ -121,10 +121,10 @@ func workflowOf(head *redis.StringCmd) string {
 	return v.workflow
 }
 
-// removeListed removes the current contents of ids, at most maxBatch, and tells
-// which were there. The index of the workflow that each is said to be of loses it
-// in the same transaction. What turns out to be of another workflow, and on
-// Cluster everything, is taken out of its index afterwards.
+// removeListed removes the current contents of ids and tells which were there.
+// On one server the index of the workflow that each is said to be of loses it in
+// the same transaction, and what turns out to be of another is taken out of its
+// index afterwards. On Cluster nobody trusts the indexes: they are tidied later.
 func (s *Store) removeListed(ctx context.Context, ids []string, of func(i int) string) (gone []bool, err error) {
 	gone = make([]bool, len(ids))
 	if len(ids) == 0 {
@@ -137,24 +137,33 @@ func (s *Store) removeListed(ctx context.Context, ids []string, of func(i int) s
 			listed[workflow] = append(listed[workflow], id)
 		}
 	}
-	cmds, err := s.atOnce()(ctx, func(p redis.Pipeliner) error {
-		for workflow, members := range listed {
-			p.ZRem(ctx, s.space.WorkflowIndex(workflow), members...)
-		}
+	queue := func(p redis.Pipeliner) error {
 		for i, id := range ids {
 			name := s.space.Config(id)
 			heads[i], replies[i] = p.GetRange(ctx, name, 0, headBytes-1), p.Del(ctx, name)
 		}
+		for workflow, members := range listed {
+			p.ZRem(ctx, s.space.WorkflowIndex(workflow), members...)
+		}
 		return nil
-	})
+	}
+	cmds, err := s.atOnce()(ctx, queue)
+	if s.ordered && redis.IsExecAbortError(err) {
+		// Redis without memory refuses every transaction, but not these commands.
+		cmds, err = s.client.Pipelined(ctx, queue)
+	}
 	left := make(map[string][]string)
+	err = unlessReply(rediserr.Reason(err, cmds))
 	for i, id := range ids {
 		gone[i] = replies[i].Val() > 0
-		if was := workflowOf(heads[i]); gone[i] && was != "" && (!s.ordered || was != of(i)) {
+		if was := workflowOf(heads[i]); gone[i] && was != "" && s.ordered && was != of(i) {
 			left[was] = append(left[was], id)
 		}
+		if err == nil { // the first error may be that of a look only
+			err = replies[i].Err()
+		}
 	}
-	if err = unlessReply(rediserr.Reason(err, cmds)); err != nil {
+	if err != nil {
 		return gone, err
 	}
 	for workflow, ids := range left {
@@ -215,14 +224,15 @@ func (s *Store) deleteIf(ctx context.Context, id string, content sum) (was bool,
 				return nil
 			}
 			of = workflowOf(head)
+			var reply *redis.IntCmd
 			_, err = tx.TxPipelined(ctx, func(p redis.Pipeliner) error {
-				p.Del(ctx, name)
+				reply = p.Del(ctx, name)
 				if s.ordered && of != "" {
 					p.ZRem(ctx, s.space.WorkflowIndex(of), id)
 				}
 				return nil
 			})
-			was = err == nil
+			was = reply.Val() > 0
 			return err
 		}, name)
 		switch {
@@ -230,8 +240,6 @@ func (s *Store) deleteIf(ctx context.Context, id string, content sum) (was bool,
 			continue // someone wrote it meanwhile: look again
 		case rediserr.IsWrongType(err):
 			return was, nil
-		case err == nil && was && !s.ordered && of != "":
-			return was, s.prune(ctx, of, []string{id})
 		}
 		return was, err
 	}

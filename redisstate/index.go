@@ -17,9 +17,11 @@ import (
 // On one server, though, every write of ours changes a value and the index of
 // configs that lists it in one transaction. So what the index of configs says
 // still has more than clockSkew to live is taken for there. A score may be too
-// low, which costs a look at the value; it is too high only after something
-// that was not us took a value away (an eviction, redis-cli), or if a Set failed
-// between its first trip and its second one.
+// low, which costs a look at the value. It is too high only after something that
+// was not us took a value away (an eviction, redis-cli), if a Set failed between
+// its first trip and its second one, if a value expired in the instant in which
+// it was extended, or if one was removed or moved whose head this release cannot
+// read.
 
 const (
 	// indexGrace is how much longer an index lives than what it lists.
@@ -27,11 +29,10 @@ const (
 	// clockSkew is by how much the clocks of processes may differ before a
 	// listing shows what is gone.
 	clockSkew = time.Minute
-	// forgottenAfter is for how long an index may list what expired: nobody's
-	// clock is so wrong.
-	forgottenAfter = 24 * time.Hour
-	// tidyEvery is after how many saves of a process one of them removes that.
+	// tidyEvery is how many saves there are, about, to one that also looks for
+	// what an index still lists tidyAfter it was to end.
 	tidyEvery = 64
+	tidyAfter = time.Hour
 )
 
 // index is what a batch changes in an index.
@@ -39,8 +40,7 @@ type index struct {
 	key     string
 	members []any // score, member, score, member
 	ttl     time.Duration
-	exact   bool      // lives may become shorter
-	tidy    time.Time // what expired forgottenAfter before that goes; zero: nothing
+	exact   bool // lives may become shorter
 
 	reply *redis.IntCmd
 }
@@ -66,16 +66,16 @@ func (x *index) add(ctx context.Context, p redis.Pipeliner) {
 	} else {
 		x.reply = x.zadd(ctx, p, "gt")
 	}
-	if !x.tidy.IsZero() {
-		p.ZRemRangeByScore(ctx, x.key, "-inf", score(x.tidy.Add(-forgottenAfter)))
-	}
 	p.Do(ctx, "pexpire", x.key, x.ttl.Milliseconds(), "nx")
 	p.Do(ctx, "pexpire", x.key, x.ttl.Milliseconds(), "gt")
 }
 
-// extend queues longer lives for what is listed, and for the index.
-func (x *index) extend(ctx context.Context, p redis.Pipeliner) {
-	x.zadd(ctx, p, "xx", "gt")
+// extend queues longer lives for the index and, with scores, for what it lists.
+// Redis without memory refuses the scores.
+func (x *index) extend(ctx context.Context, p redis.Pipeliner, scores bool) {
+	if scores {
+		x.zadd(ctx, p, "xx", "gt")
+	}
 	p.Do(ctx, "pexpire", x.key, x.ttl.Milliseconds(), "gt")
 }
 
@@ -130,15 +130,4 @@ func (s *Store) leave(ctx context.Context, p redis.Pipeliner, w *writing) {
 	if s.ordered && w.old.workflow != "" && w.old.workflow != w.new.workflow {
 		p.ZRem(ctx, s.space.WorkflowIndex(w.old.workflow), w.ref.ID)
 	}
-}
-
-// tidied lets one save in a while also take out what expired long ago: else the
-// index of a workflow that lives for ever, and is never scanned, would grow.
-func (s *Store) tidied(all []*index) []*index {
-	if len(all) > 0 && s.saves.Add(1)%tidyEvery == 0 {
-		for _, x := range all {
-			x.tidy = s.now()
-		}
-	}
-	return all
 }

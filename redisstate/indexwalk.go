@@ -33,7 +33,7 @@ func (s *Store) walkIndex(ctx context.Context, name string, each func(indexPage)
 		return err
 	}
 	if len(sure.Val()) == scanCount || len(unsure.Val()) == scanCount {
-		return s.walkLargeIndex(ctx, name, float64(trust.UnixMicro()), each)
+		return s.walkLargeIndex(ctx, name, each)
 	}
 	page := indexPage{sure: sure.Val(), unsure: unsure.Val()}
 	if len(page.unsure) > 0 {
@@ -49,7 +49,7 @@ func (s *Store) walkIndex(ctx context.Context, name string, each func(indexPage)
 // millisecond, from what ends first to what ends last: a life that becomes longer
 // meanwhile is only met later. Were it ZSCAN, embedded Redis, which goes by
 // position, would leave out others then.
-func (s *Store) walkLargeIndex(ctx context.Context, name string, trust float64, each func(indexPage) (more bool, err error)) error {
+func (s *Store) walkLargeIndex(ctx context.Context, name string, each func(indexPage) (more bool, err error)) error {
 	seen := make(map[string]bool, scanCount)
 	by := &redis.ZRangeBy{Min: "-inf", Max: "+inf", Count: scanCount}
 	for {
@@ -58,6 +58,7 @@ func (s *Store) walkLargeIndex(ctx context.Context, name string, trust float64, 
 			return err
 		}
 		var page indexPage
+		trust := float64(s.now().Add(clockSkew).UnixMicro()) // a caller may take its time between pages
 		for _, z := range listed {
 			member, _ := z.Member.(string)
 			switch {

@@ -2,7 +2,9 @@ package redisstate
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"testing"
@@ -310,17 +312,18 @@ func TestIndex_forgets_what_is_deleted(t *testing.T) {
 	}
 }
 
-// onDelete calls then before the first transaction that deletes a config.
-type onDelete struct {
+// before calls then before the first pipeline or transaction with that command.
+type before struct {
+	name string
 	once sync.Once
 	then func()
 }
 
-func (*onDelete) DialHook(next redis.DialHook) redis.DialHook          { return next }
-func (*onDelete) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
-func (h *onDelete) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (*before) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (*before) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (h *before) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Name() == "del" }) {
+		if slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Name() == h.name }) {
 			h.once.Do(h.then)
 		}
 		return next(ctx, cmds)
@@ -333,7 +336,7 @@ func TestIndex_forgets_what_is_moved_while_it_is_deleted(t *testing.T) {
 	other := newStore(t, newClient(t, server), quiet())
 	saves(t, other, Entry{ID: "a", Workflow: "w", Value: 1})
 	client := newClient(t, server)
-	client.AddHook(&onDelete{then: func() { saves(t, other, Entry{ID: "a", Workflow: "x", Value: 2}) }})
+	client.AddHook(&before{name: "del", then: func() { saves(t, other, Entry{ID: "a", Workflow: "x", Value: 2}) }})
 	if n, err := newStore(t, client, quiet()).Delete(t.Context(), ID("a")); n != 1 || err != nil {
 		t.Errorf("deleted %d, %v", n, err)
 	}
@@ -346,19 +349,81 @@ func TestIndex_forgets_in_time_what_expired_without_a_scan(t *testing.T) {
 	server := newServer(t)
 	s := newStore(t, newClient(t, server), quiet())
 	saves(t, s, Entry{ID: "old", Workflow: "w", Value: 1, TTL: time.Hour}, Entry{ID: "a", Workflow: "w", Value: 1})
+	saves(t, s, Entry{ID: "old", Workflow: "w", Value: 2, TTL: time.Hour}) // puts content aside
+	server.FastForward(time.Hour)
+	s.tidies = func() bool { return true }
 	for _, test := range []struct {
 		ahead time.Duration
 		want  int
 	}{
-		{forgottenAfter + time.Hour - time.Minute, 2},
-		{forgottenAfter + time.Hour + time.Minute, 1},
+		{tidyAfter + time.Hour - time.Minute, 2},
+		{tidyAfter + time.Hour + time.Minute, 1},
 	} {
 		aheadBy(s, test.ahead)
-		for range tidyEvery {
-			saves(t, s, Entry{ID: "a", Workflow: "w", Value: 1})
-		}
+		saves(t, s, Entry{ID: "a", Workflow: "w", Value: 1})
 		if got := members(t, server.Addr(), s.space.WorkflowIndex("w")); len(got) != test.want {
 			t.Errorf("%v later the index lists %v; want %d", test.ahead, got, test.want)
 		}
+		if got := members(t, server.Addr(), s.space.WorkflowAsideIndex("w")); len(got) != test.want-1 {
+			t.Errorf("%v later the index of overwritten contents lists %v; want %d", test.ahead, got, test.want-1)
+		}
+	}
+}
+
+// A clock is ahead by far, or a score is too low for another reason.
+func TestIndex_keeps_what_lives_whatever_its_score_says(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, newClient(t, newServer(t)), quiet())
+	saves(t, s, Entry{ID: "a", Workflow: "w", Value: 1}, Entry{ID: "b", Workflow: "w", Value: 1})
+	s.tidies = func() bool { return true }
+	aheadBy(s, 1000*time.Hour)
+	saves(t, s, Entry{ID: "b", Workflow: "w", Value: 1})
+	lists(t, s, "w", 2)
+}
+
+func TestIndex_does_not_list_again_what_is_deleted_while_it_is_extended(t *testing.T) {
+	t.Parallel()
+	server := newServer(t)
+	other := newStore(t, newClient(t, server), quiet())
+	saves(t, other, Entry{ID: "a", Workflow: "w", Value: 1}, Entry{ID: "b", Workflow: "w", Value: 1})
+	client := newClient(t, server)
+	client.AddHook(&before{name: "zadd", then: func() {
+		if n, err := other.Delete(t.Context(), ID("a")); n != 1 || err != nil {
+			t.Errorf("deleted %d, %v", n, err)
+		}
+	}})
+	if _, err := newStore(t, client, quiet()).Extend(t.Context(), 100*time.Hour, ID("a")); err != nil {
+		t.Error(err)
+	}
+	lists(t, other, "w", 1)
+}
+
+// lost fails what is behind a look at a wrong type, as a node does that is away.
+type lost struct{}
+
+func (lost) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (lost) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (lost) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		if last := cmds[len(cmds)-1]; last.Name() == "del" {
+			last.SetErr(io.ErrUnexpectedEOF)
+		}
+		return err
+	}
+}
+
+func TestDelete_tells_of_an_outage_behind_a_wrong_type(t *testing.T) {
+	t.Parallel()
+	server := newServer(t)
+	client := newClient(t, server)
+	client.AddHook(lost{})
+	s := newStore(t, client, quiet())
+	if _, err := server.Push(s.space.Config("a"), "x"); err != nil {
+		t.Fatal(err)
+	}
+	s.ordered = false // as on Cluster, where a pipeline goes to several nodes
+	if _, err := s.Delete(t.Context(), ID("a"), ID("b")); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -162,28 +162,42 @@ func (s *Store) extend(ctx context.Context, ttl time.Duration, all []*life) erro
 		if err := s.locate(ctx, ttl, batch); err != nil {
 			return err
 		}
-		listed := s.listings(batch)
-		if !s.ordered && len(listed) > 0 {
-			if _, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error { extendAll(ctx, p, listed); return nil }); err != nil {
-				return err
-			}
-		}
-		cmds, err := s.atOnce()(ctx, func(p redis.Pipeliner) error {
-			if s.ordered {
-				extendAll(ctx, p, listed)
-			}
-			for _, l := range batch {
-				for _, at := range l.places {
-					p.Do(ctx, "pexpire", at.name, at.ttl.Milliseconds(), "gt")
-				}
-			}
-			return nil
-		})
-		if err = rediserr.Reason(err, cmds); err != nil {
+		if err := s.extendPlaces(ctx, batch); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// extendPlaces extends what was located, and what lists it: on one server at
+// once, but without the scores if Redis refuses those for want of memory.
+func (s *Store) extendPlaces(ctx context.Context, batch []*life) error {
+	listed := s.listings(batch)
+	values := func(p redis.Pipeliner) {
+		for _, l := range batch {
+			for _, at := range l.places {
+				p.Do(ctx, "pexpire", at.name, at.ttl.Milliseconds(), "gt")
+			}
+		}
+	}
+	if s.ordered && len(listed) > 0 {
+		cmds, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+			extendAll(ctx, p, listed, true)
+			values(p)
+			return nil
+		})
+		if !redis.IsExecAbortError(err) {
+			return rediserr.Reason(err, cmds)
+		}
+	}
+	if len(listed) > 0 { // on Cluster nobody trusts the scores
+		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error { extendAll(ctx, p, listed, false); return nil })
+		if err != nil {
+			return err
+		}
+	}
+	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error { values(p); return nil })
+	return err
 }
 
 // listings are the changes to the indexes that list what is extended.
@@ -204,9 +218,9 @@ func (s *Store) listings(batch []*life) map[string]*index {
 	return all
 }
 
-func extendAll(ctx context.Context, p redis.Pipeliner, all map[string]*index) {
+func extendAll(ctx context.Context, p redis.Pipeliner, all map[string]*index, scores bool) {
 	for _, x := range all {
-		x.extend(ctx, p)
+		x.extend(ctx, p, scores)
 	}
 }
 

@@ -47,9 +47,8 @@ func (s *Store) listAside(w *writing) *index {
 	if w.old.workflow == "" {
 		return nil
 	}
-	now := s.now()
-	x := &index{key: s.space.WorkflowAsideIndex(w.old.workflow), tidy: now}
-	x.list(asideMember(w.ref.ID, w.old.sum.digest()), now, w.old.ttl)
+	x := &index{key: s.space.WorkflowAsideIndex(w.old.workflow)}
+	x.list(asideMember(w.ref.ID, w.old.sum.digest()), s.now(), w.old.ttl)
 	return x
 }
 
@@ -69,7 +68,7 @@ func (s *Store) inherit(ctx context.Context, kept []*writing, left []*redis.Dura
 		for w, life := range longer {
 			if x := s.listAside(w); x != nil {
 				x.list(asideMember(w.ref.ID, w.old.sum.digest()), s.now(), life)
-				x.extend(ctx, p)
+				x.extend(ctx, p, true)
 			}
 			p.Do(ctx, "pexpire", s.aside(w.ref.ID, w.old.sum), life.Milliseconds(), "gt")
 		}
@@ -164,9 +163,8 @@ func (s *Store) rewrite(ctx context.Context, w *writing) error {
 		return err
 	}
 	if life := left.Val(); life > w.new.ttl && w.new.workflow != "" {
-		x := &index{key: s.space.WorkflowIndex(w.new.workflow)}
-		x.list(w.ref.ID, s.now(), life)
-		_, err = s.client.Pipelined(ctx, func(p redis.Pipeliner) error { x.extend(ctx, p); return nil })
+		// Only the index: by now somebody may have given the config a shorter life.
+		err = s.client.Do(ctx, "pexpire", s.space.WorkflowIndex(w.new.workflow), listedFor(life).Milliseconds(), "gt").Err()
 	}
 	return err
 }

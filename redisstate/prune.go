@@ -56,17 +56,21 @@ func (s *Store) pruneAsides(ctx context.Context, index string, gone []string) er
 // are in use.
 func (s *Store) pruneIndex(ctx context.Context, name string, gone []string, there func([]string) ([]string, error)) error {
 	for batch := range slices.Chunk(gone, maxBatch) {
+		batch, err := s.stillGone(batch, there)
+		if err != nil || len(batch) == 0 {
+			return err
+		}
 		members := make([]any, len(batch))
 		for i, m := range batch {
 			members[i] = m
 		}
 		var left *redis.DurationCmd // of the index; an empty one is gone afterwards
-		_, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		cmds, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
 			left = p.PTTL(ctx, name)
 			p.ZRem(ctx, name, members...)
 			return nil
 		})
-		if err != nil {
+		if err = rediserr.Reason(err, cmds); err != nil {
 			return err
 		}
 		back, err := there(batch)
@@ -85,6 +89,42 @@ func (s *Store) pruneIndex(ctx context.Context, name string, gone []string, ther
 		}
 	}
 	return nil
+}
+
+// stillGone leaves out what is there by now: it may be long since somebody looked.
+func (s *Store) stillGone(members []string, there func([]string) ([]string, error)) ([]string, error) {
+	back, err := there(members)
+	if err != nil || len(back) == 0 {
+		return members, err
+	}
+	return slices.DeleteFunc(slices.Clone(members), func(m string) bool { return slices.Contains(back, m) }), nil
+}
+
+// tidyFor looks, at one save in a while, whether the indexes of a batch list what
+// was to end long ago: else the index of a workflow that lives for ever, and is
+// never scanned, would grow. What lives all the same stays.
+func (s *Store) tidyFor(ctx context.Context, batch []*writing) {
+	seen := make(map[string]bool, 1)
+	for _, w := range batch {
+		workflow := w.new.workflow
+		if workflow == "" || seen[workflow] {
+			continue
+		}
+		seen[workflow] = true
+		if !s.tidies() {
+			continue
+		}
+		// Errors are left to the next one.
+		_ = s.prune(ctx, workflow, s.overdue(ctx, s.space.WorkflowIndex(workflow)))
+		asides := s.space.WorkflowAsideIndex(workflow)
+		_ = s.pruneAsides(ctx, asides, s.overdue(ctx, asides))
+	}
+}
+
+// overdue is what an index still lists tidyAfter it was to end.
+func (s *Store) overdue(ctx context.Context, index string) []string {
+	by := &redis.ZRangeBy{Min: "-inf", Max: score(s.now().Add(-tidyAfter)), Count: maxBatch}
+	return s.client.ZRangeByScore(ctx, index, by).Val()
 }
 
 // putBackTimeout and putBackPause bound how long and how often putBack tries.

@@ -48,6 +48,7 @@ func (s *Store) Set(ctx context.Context, entries ...Entry) ([]Ref, error) {
 		for _, w := range part {
 			s.remember(w)
 		}
+		s.tidyFor(ctx, part)
 	}
 	return refs, nil
 }
@@ -242,7 +243,7 @@ func (s *Store) create(ctx context.Context, batch []*writing) error {
 		}
 		return indexErrors(batch)
 	}
-	for _, x := range s.tidied(s.indexes(batch)) {
+	for _, x := range s.indexes(batch) {
 		cmds, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
 			x.add(ctx, p)
 			return nil
@@ -268,7 +269,7 @@ func (s *Store) createAll(ctx context.Context, batches [][]*writing) error {
 		batch = slices.Concat(batches...)
 	}
 	cmds, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		addAll(ctx, p, s.tidied(s.indexes(batch)))
+		addAll(ctx, p, s.indexes(batch))
 		return p.BatchProcess(ctx, creations(ctx, batch)...)
 	})
 	if len(batches) > 1 && redis.IsExecAbortError(err) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -58,7 +59,8 @@ type Scope struct {
 	// Workflow lists what was saved for a workflow. It costs no more than what
 	// it lists: one round trip for up to 999 configs on one server, where the
 	// index says what lives. It may still list a config that Redis evicted, that
-	// another program removed or that a failed Set was to save, and one that
+	// another program removed or that a failed Set was to save, one that was
+	// removed or moved although this release cannot read its header, and one that
 	// expired if the clocks of processes differ by more than a minute. On Cluster,
 	// and of what has less than a minute to live, each config is looked at.
 	Workflow string
@@ -84,7 +86,7 @@ type Store struct {
 	blobs    blobs
 	slides   *slides // nil: reads do not extend times to live
 	source   Source  // nil: what is not in Redis is missing
-	loads    flights
+	loads    flights[Key, Config]
 	fetches  trips[*fetching]
 	creates  trips[[]*writing]
 	largest  recentLargest
@@ -93,8 +95,8 @@ type Store struct {
 	hits     prometheus.Counter // answered by Redis
 	misses   prometheus.Counter
 	closed   atomic.Bool
-	saves    atomic.Uint64    // first trips of Set
 	now      func() time.Time // for the scores of indexes
+	tidies   func() bool      // whether a save tidies up
 	// ordered tells that commands of one pipeline are executed in their order:
 	// there is one server, not a cluster of them.
 	ordered bool
@@ -148,9 +150,11 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 		log:      tel.Log,
 		metrics:  tel.Metrics,
 		now:      time.Now,
+		tidies:   func() bool { return rand.N(tidyEvery) == 0 },
 	}
 	s.fetches.send, s.fetches.size = s.fetchShared, func(*fetching) int { return int(s.largest.bytes.Load()) }
 	s.creates.send, s.creates.size = s.createAll, sizeOf
+	s.loads.op, s.loads.family = opSource, family
 	s.fetches.op, s.fetches.log = opGet, tel.Log
 	s.creates.op, s.creates.log = opSet, tel.Log
 	if near != nil { // else only the garbage collector would say for how long
