@@ -90,6 +90,23 @@ func (s Space) WorkflowIndex(workflowID string) string {
 	return s.prefix + "index:" + Escape(workflowID)
 }
 
+// State is the key of a cached state: what it is (a fixed word) and its id. It
+// shares its slot with StateGuard.
+func (s Space) State(kind, id string) string {
+	return s.prefix + "state:" + kind + ":{" + Escape(id) + "}"
+}
+
+// StateGuard is the key that says whether a cached state may be used.
+func (s Space) StateGuard(kind, id string) string {
+	return s.prefix + "guard:" + kind + ":{" + Escape(id) + "}"
+}
+
+// StateChanges is the key of the changes of a cached state that are under way. It
+// shares its slot with State.
+func (s Space) StateChanges(kind, id string) string {
+	return s.prefix + "changes:" + kind + ":{" + Escape(id) + "}"
+}
+
 // Session is the key of the values of one execution.
 func (s Space) Session(executionID string) string { return s.prefix + "session:" + Escape(executionID) }
 

@@ -17,6 +17,7 @@ type Metrics struct {
 	OpDuration  *prometheus.HistogramVec // redis_operation_duration_seconds{op,outcome}
 
 	SourceLoads   *prometheus.CounterVec // redis_source_loads_total{outcome}
+	StateCache    *prometheus.CounterVec // redis_state_cache_total{event}
 	TTLExtensions *prometheus.CounterVec // redis_ttl_extensions_total{outcome}
 
 	LockAcquire *prometheus.CounterVec // redis_lock_acquire_total{outcome}
@@ -42,6 +43,7 @@ const (
 const (
 	CacheNear  = "near"  // the in-process cache of a worker
 	CacheRedis = "redis" // Redis itself, in front of the source of truth
+	CacheState = "state" // Redis, in front of the host's database: redisstate.Cache
 )
 
 // Label values of Metrics.SourceLoads.
@@ -58,6 +60,15 @@ const (
 	ExtensionSent    = "sent"
 	ExtensionDropped = "dropped" // the queue was full
 	ExtensionFailed  = "failed"  // Redis did not take it
+)
+
+// Label values of Metrics.StateCache.
+const (
+	StateStale       = "stale"       // a state that was invalidated was there and not used
+	StateBypass      = "bypass"      // a read went to the database because a change was under way, or Redis away
+	StateInvalidated = "invalidated" // a state was taken out
+	StateWritten     = "written"     // a state was put in by the change that made it
+	StateUnconfirmed = "unconfirmed" // Redis did not take what followed a change: no state until the guard expires
 )
 
 // fast covers what Redis and the near cache take: 50 us to 5 s.
@@ -79,6 +90,8 @@ func newMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		SourceLoads:   r.counterVec("redis_source_loads_total", "Configs that were not in Redis and were asked of the host's Source, by outcome.", "outcome"),
 		TTLExtensions: r.counterVec("redis_ttl_extensions_total", "Times to live that reads asked to extend, by outcome.", "outcome"),
 
+		StateCache: r.counterVec("redis_state_cache_total", "What happened to cached states beside hits and misses, by event.", "event"),
+
 		LockAcquire: r.counterVec("redis_lock_acquire_total", "Lock acquisitions, by outcome.", "outcome"),
 		LockWait:    r.histogram("redis_lock_wait_seconds", "Time from asking for a lock to its grant.", slow),
 		LockHold:    r.histogram("redis_lock_hold_seconds", "Time from the grant of a lock to its release or loss.", slow),
@@ -97,7 +110,7 @@ func newMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	for _, direction := range []string{Published, Received} {
 		m.PubSubMsgs.WithLabelValues(direction)
 	}
-	for _, cache := range []string{CacheNear, CacheRedis} {
+	for _, cache := range []string{CacheNear, CacheRedis, CacheState} {
 		m.CacheHits.WithLabelValues(cache)
 		m.CacheMisses.WithLabelValues(cache)
 	}
@@ -106,6 +119,9 @@ func newMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	}
 	for _, outcome := range []string{ExtensionSent, ExtensionDropped, ExtensionFailed} {
 		m.TTLExtensions.WithLabelValues(outcome)
+	}
+	for _, event := range []string{StateStale, StateBypass, StateInvalidated, StateWritten, StateUnconfirmed} {
+		m.StateCache.WithLabelValues(event)
 	}
 	return m, nil
 }
