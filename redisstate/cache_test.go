@@ -235,6 +235,9 @@ func TestCache_keeps_no_state_of_changes_that_overlap(t *testing.T) {
 		err := c.Change(ctx, []string{"a"}, func(context.Context) (map[string]hotState, error) {
 			return map[string]hotState{"a": r.write("a")}, nil
 		})
+		if got, getErr := c.Get(ctx, "a"); got.Version != 3 || getErr != nil { // makes a guard
+			t.Errorf("between the ends it is %+v, %v", got, getErr)
+		}
 		return map[string]hotState{"a": mine}, err
 	})
 	if err != nil {

@@ -398,6 +398,23 @@ func TestIndex_does_not_list_again_what_is_deleted_while_it_is_extended(t *testi
 	lists(t, other, "w", 1)
 }
 
+func TestScan_takes_nothing_out_that_was_saved_while_its_caller_took_time(t *testing.T) {
+	t.Parallel()
+	server := newServer(t)
+	other := newStore(t, newClient(t, server), quiet())
+	saves(t, other, Entry{ID: "a", Workflow: "w", Value: 1, TTL: time.Second}, Entry{ID: "b", Workflow: "w", Value: 1, TTL: 2 * time.Second})
+	server.FastForward(time.Second)
+	client := newClient(t, server)
+	client.AddHook(&before{name: "zrem", then: func() { t.Error("a config that lives was taken out for a moment") }})
+	for key, err := range newStore(t, client, quiet()).Scan(t.Context(), Scope{Workflow: "w"}) {
+		if key != ID("b") || err != nil {
+			t.Errorf("got %v, %v", key, err)
+		}
+		saves(t, other, Entry{ID: "a", Workflow: "w", Value: 2}) // long after the look at it
+	}
+	lists(t, other, "w", 2)
+}
+
 // lost fails what is behind a look at a wrong type, as a node does that is away.
 type lost struct{}
 
