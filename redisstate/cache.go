@@ -2,19 +2,17 @@ package redisstate
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"log/slog"
 	"regexp"
 	"runtime/debug"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/baggage"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/compozy/temporal-redis/internal/keys"
 	"github.com/compozy/temporal-redis/internal/rediserr"
@@ -22,55 +20,63 @@ import (
 )
 
 // Cache keeps hot state of a host's database in Redis: right before fast. It
-// reads through: Get answers from Redis or loads. Writers go through Change, or
-// tell by Invalidate.
+// reads through: Get answers from Redis or loads. Writers go through Change or
+// Changes, or tell by Invalidate.
 //
 // Each id has a guard beside its state, in one slot. A state is used only while
 // the guard is there and is the one that the state was made under. A load takes
 // the guard before it begins and an invalidation removes it; so what was loaded
 // before an invalidation is never used after it, whoever is slow. While changes
-// are under way they are listed beside it, and nothing is put in.
+// are under way they are listed beside it, and nothing is put in. Every read asks
+// Redis for the guard: an invalidation is in force everywhere when it returns,
+// and no message about it can be lost.
 //
-// What it promises, while Redis keeps what it acknowledged: a Get that begins
-// after a Change or an Invalidate returned gives what that left in the database,
-// or something later. A process that dies between its commit and the end of its
-// Change, or loses Redis there, stays listed for ChangeTimeout, and reads go to
-// the database for so long (a minute more if others change the state too). If
-// Redis is flushed or fails over and loses what it acknowledged, or if someone
-// writes to the database without Change and Invalidate, a state may be too old
-// for up to TTL.
+// What it promises, while Redis keeps what it acknowledged and the clocks of
+// processes differ by less than a minute: a Get that begins after a Change or an
+// Invalidate returned gives what that left in the database, or something later. A
+// process that dies between its commit and the end of its Change, loses Redis
+// there, or does not know whether its commit happened, stays listed for
+// ChangeTimeout, and reads go to the database for so long (a minute more if
+// others change the state too). If Redis is flushed, evicts guards or lists, or
+// fails over and loses what it acknowledged, or if someone writes to the database
+// without Change and Invalidate, a state may be too old for up to TTL.
 //
-// NewCache makes it. It is safe for concurrent use. Loads run on goroutines of
-// their own, which end with them or with Close.
+// NewCache makes it; NewAggregateCache one whose states have parts. It is safe
+// for concurrent use. Loads run on goroutines of their own, which end with them
+// or with Close.
 type Cache[T any] struct {
-	client  redis.UniversalClient
-	space   keys.Space
-	kind    string
-	ttl     time.Duration
-	change  time.Duration
+	guards
 	load    func(ctx context.Context, id string) (T, error)
-	codec   Codec
-	blobs   blobs
-	max     int
-	ordered bool
+	text    *text
+	shape   shape[T]
 	flights flights[loadKey, T]
-	log     *slog.Logger
+	away    away
 	closed  atomic.Bool
+	closing context.Context
+	end     context.CancelFunc
+	warned  atomic.Int64 // when a state that does not fit was last told, in Unix nanoseconds
 
 	hits, misses prometheus.Counter
-	events       *prometheus.CounterVec
+	bypassed     prometheus.Counter // seconds
 }
 
 // CacheOptions say what a Cache holds.
 type CacheOptions[T any] struct {
 	// Kind is what the states are, for example "workflow": 1 to 40 lower-case
 	// letters, digits, "_" or "-". It is part of key names. Caches of one Kind
-	// share what they hold, so they must have the same T.
+	// share what they hold.
 	Kind string
+	// Version is that of T: up to 40 characters as in Kind. Raise it whenever T
+	// changes, so that processes of a rolling deploy do not read each other's
+	// states: each takes those of another version for missing. Writes are told
+	// across versions. Defaults to none.
+	Version string
 	// Load reads a state from the database. What it returns for an id that does
 	// not exist is returned to the caller and not kept; wrap ErrNotFound for
-	// errors.Is. It must read what is committed (no replica that lags), and its
-	// context ends only when nobody waits for it any more.
+	// errors.Is. It must read what is committed: no replica that lags, and not
+	// inside a transaction of the caller. So that it cannot find one, its context
+	// has no values but the span and the baggage of the first who asked. The
+	// context ends when nobody waits for the load any more, or with Close.
 	Load func(ctx context.Context, id string) (T, error)
 	// TTL is how long a state is used at most after its guard was made, at least
 	// one second; 0 means DefaultCacheTTL.
@@ -99,33 +105,20 @@ const (
 // callers who saw that guard may share it.
 type loadKey struct{ id, guard string }
 
-// mark begins the guard of a change.
-const mark = "!"
-
-// cacheKind is what a Kind may be.
+// cacheKind is what a Kind may be, and a Version that is not empty.
 var cacheKind = regexp.MustCompile(`^[a-z0-9_-]{1,40}$`)
 
 // NewCache makes a cache on a client, which it never closes. Of the options it
 // uses Namespace, MaxConfigBytes (of one state; a larger one is not kept), Codec,
-// Compression, Keys, RequireEncryption and the telemetry. No I/O. Errors wrap
-// ErrInvalidOptions.
+// Compression, Keys, RequireEncryption and the telemetry. A client that reads
+// from replicas, and a Ring, are refused: they would not see a guard in time. No
+// I/O. Errors wrap ErrInvalidOptions.
 func NewCache[T any](client redis.UniversalClient, c CacheOptions[T], o Options) (*Cache[T], error) {
-	errs := []error{o.validateStore()}
-	if client == nil {
-		errs = append(errs, invalid("no client given to NewCache; use Conn.Client"))
-	}
-	if !cacheKind.MatchString(c.Kind) {
-		errs = append(errs, invalid(`CacheOptions.Kind is %.60q; use 1 to 40 of a-z, 0-9, "_" and "-"`, c.Kind))
-	}
-	if c.Load == nil {
-		errs = append(errs, invalid("CacheOptions.Load is missing; it reads a state from the database"))
-	}
-	for name, d := range map[string]time.Duration{"TTL": c.TTL, "ChangeTimeout": c.ChangeTimeout} {
-		if d != 0 && d < time.Second {
-			errs = append(errs, invalid("CacheOptions.%s is %v; use at least 1s, or 0 for the default", name, d))
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
+	return newCacheOf(client, c, o, func(t *text, ttl time.Duration) shape[T] { return whole[T]{t, ttl} })
+}
+
+func newCacheOf[T any](client redis.UniversalClient, c CacheOptions[T], o Options, shapeOf func(*text, time.Duration) shape[T]) (*Cache[T], error) {
+	if err := errors.Join(o.validateStore(), readsMasters("NewCache", client), c.validate()); err != nil {
 		return nil, err
 	}
 	setDefault(&c.TTL, DefaultCacheTTL)
@@ -141,21 +134,68 @@ func NewCache[T any](client redis.UniversalClient, c CacheOptions[T], o Options)
 		return nil, err
 	}
 	_, single := client.(*redis.Client)
-	return &Cache[T]{
-		client: client, space: space, kind: c.Kind, ttl: c.TTL, change: c.ChangeTimeout, load: c.Load,
-		codec: o.Codec, blobs: newBlobs(o), max: o.MaxConfigBytes, ordered: single,
-		flights: flights[loadKey, T]{op: opCacheLoad, family: stateFamily}, log: tel.Log,
-		hits:   tel.Metrics.CacheHits.WithLabelValues(telemetry.CacheState),
-		misses: tel.Metrics.CacheMisses.WithLabelValues(telemetry.CacheState),
-		events: tel.Metrics.StateCache,
-	}, nil
+	cache := &Cache[T]{
+		guards: guards{
+			client: client, space: space, kind: c.Kind, ttl: c.TTL, change: c.ChangeTimeout,
+			ordered: single, log: tel.Log, events: tel.Metrics.StateCache,
+		},
+		load:     c.Load,
+		text:     &text{codec: o.Codec, blobs: newBlobs(o), max: o.MaxConfigBytes, family: stateFamily + ":" + c.Kind, version: c.Version},
+		flights:  flights[loadKey, T]{op: opCacheLoad, family: stateFamily},
+		away:     away{began: time.Now(), wait: cacheWait},
+		hits:     tel.Metrics.CacheHits.WithLabelValues(telemetry.CacheState),
+		misses:   tel.Metrics.CacheMisses.WithLabelValues(telemetry.CacheState),
+		bypassed: tel.Metrics.CacheBypass.WithLabelValues(telemetry.CacheState),
+	}
+	cache.text.failed = cache.unfit
+	cache.shape = shapeOf(cache.text, c.TTL)
+	cache.closing, cache.end = context.WithCancel(context.Background())
+	return cache, nil
+}
+
+func (c CacheOptions[T]) validate() error {
+	var errs []error
+	if !cacheKind.MatchString(c.Kind) {
+		errs = append(errs, invalid(`CacheOptions.Kind is %.60q; use 1 to 40 of a-z, 0-9, "_" and "-"`, c.Kind))
+	}
+	if c.Version != "" && !cacheKind.MatchString(c.Version) {
+		errs = append(errs, invalid(`CacheOptions.Version is %.60q; use up to 40 of a-z, 0-9, "_" and "-"`, c.Version))
+	}
+	if c.Load == nil {
+		errs = append(errs, invalid("CacheOptions.Load is missing; it reads a state from the database"))
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{{"TTL", c.TTL}, {"ChangeTimeout", c.ChangeTimeout}} {
+		if d.value != 0 && d.value < time.Second {
+			errs = append(errs, invalid("CacheOptions.%s is %v; use at least 1s, or 0 for the default", d.name, d.value))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// readsMasters refuses clients that may answer from a replica.
+func readsMasters(by string, client redis.UniversalClient) error {
+	switch client := client.(type) {
+	case nil:
+		return invalid("no client given to %s; use Conn.Client", by)
+	case *redis.Ring:
+		return invalid("the client given to %s is a redis.Ring, whose servers do not know of each other; use a Client or a ClusterClient", by)
+	case *redis.ClusterClient:
+		if o := client.Options(); o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
+			return invalid("the client given to %s reads from replicas, which are behind their masters; give one without ReadOnly, RouteByLatency and RouteRandomly", by)
+		}
+	}
+	return nil
 }
 
 // Close ends the cache's use in this process: what is called afterwards returns
-// ErrClosed, and loads are cancelled. Nothing is removed and the client stays
-// open. Closing twice is fine.
+// ErrClosed, as do loads that are under way, which are cancelled. Nothing is
+// removed and the client stays open. Closing twice is fine.
 func (c *Cache[T]) Close() error {
 	if !c.closed.Swap(true) {
+		c.end()
 		c.flights.close()
 	}
 	return nil
@@ -170,12 +210,8 @@ func (c *Cache[T]) Get(ctx context.Context, id string) (T, error) {
 	if err := c.check(opCacheGet, id); err != nil {
 		return none, err
 	}
-	guard, raw, err := c.look(ctx, id)
-	return c.settle(ctx, id, guard, raw, err)
+	return c.settle(ctx, id, c.look(ctx, id)(0))
 }
-
-// maxCacheLoads is how many states GetMany loads at the same time.
-const maxCacheLoads = 8
 
 // GetMany does the same for several ids, whose states are looked for in one round
 // trip (on Cluster one per node). An id whose Load says ErrNotFound is left out.
@@ -185,41 +221,25 @@ func (c *Cache[T]) GetMany(ctx context.Context, ids ...string) (map[string]T, er
 		return nil, err
 	}
 	ids = distinct(ids)
-	replies := make([]*redis.SliceCmd, len(ids))
-	_, pipelineErr := c.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, id := range ids {
-			replies[i] = p.MGet(ctx, c.space.StateGuard(c.kind, id), c.space.State(c.kind, id))
+	seen := c.look(ctx, ids...)
+	found := make([]*T, len(ids))
+	err := inParallel(len(ids), parallelStates, allErrors, func(i int) error {
+		state, err := c.settle(ctx, ids[i], seen(i))
+		if errors.Is(err, ErrNotFound) {
+			return nil
 		}
-		return nil
+		if err == nil {
+			found[i] = &state
+		}
+		return err
 	})
-	var (
-		all   sync.WaitGroup
-		mu    sync.Mutex
-		errs  []error
-		found = make(map[string]T, len(ids))
-		free  = make(chan struct{}, maxCacheLoads)
-	)
-	for i, id := range ids {
-		free <- struct{}{}
-		all.Go(func() {
-			defer func() { <-free }()
-			guard, raw, err := pair(replies[i].Result())
-			if err == nil && guard == "" && raw == "" && pipelineErr != nil {
-				err = pipelineErr // a hook of the host may fail all and mark none
-			}
-			state, err := c.settle(ctx, id, guard, raw, err)
-			mu.Lock()
-			defer mu.Unlock()
-			switch {
-			case err == nil:
-				found[id] = state
-			case !errors.Is(err, ErrNotFound):
-				errs = append(errs, err)
-			}
-		})
+	states := make(map[string]T, len(ids))
+	for i, state := range found {
+		if state != nil {
+			states[ids[i]] = *state
+		}
 	}
-	all.Wait()
-	return found, errors.Join(errs...)
+	return states, err
 }
 
 func distinct(ids []string) []string {
@@ -228,51 +248,83 @@ func distinct(ids []string) []string {
 
 func (c *Cache[T]) check(op string, ids ...string) error {
 	if c.closed.Load() {
-		return fmt.Errorf("%s (%s): %w", op, stateFamily, ErrClosed)
+		return c.fail(op, ErrClosed)
 	}
 	for _, id := range ids {
 		if err := checkID("state id", id); err != nil {
-			return fmt.Errorf("%s (%s): %w", op, stateFamily, err)
+			return c.fail(op, err)
 		}
 	}
 	return nil
 }
 
-// look reads guard and state of an id, at one moment; empty if not there.
-func (c *Cache[T]) look(ctx context.Context, id string) (guard, raw string, err error) {
-	return pair(c.client.MGet(ctx, c.space.StateGuard(c.kind, id), c.space.State(c.kind, id)).Result())
+func (c *Cache[T]) fail(op string, err error) error {
+	return fmt.Errorf("%s (%s): %w", op, stateFamily, err)
 }
 
-func pair(reply []any, err error) (guard, raw string, _ error) {
-	if err != nil || len(reply) != 2 {
-		return "", "", err
+// sight is what Redis has of an id: nothing, if that is not known.
+type sight struct {
+	guard string
+	raw   stored
+	err   error
+}
+
+// look reads guards and states, and tells them by the place of the id.
+func (c *Cache[T]) look(ctx context.Context, ids ...string) func(i int) sight {
+	answers := make([]answer, len(ids))
+	err := c.away.ask(ctx, func(ctx context.Context) error {
+		cmds, err := c.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for i, id := range ids {
+				answers[i] = c.shape.ask(ctx, p, c.space.StateGuard(c.kind, id), c.space.State(c.kind, id))
+			}
+			return nil
+		})
+		return rediserr.Reason(err, cmds)
+	})
+	return func(i int) (s sight) {
+		if answers[i] == nil {
+			return sight{err: err} // nobody was asked
+		}
+		s.guard, s.raw, s.err = answers[i]()
+		if s.err == nil && s.guard == "" && s.raw.empty() {
+			s.err = err // a hook of the host may fail all and mark none
+		}
+		return s
 	}
-	guard, _ = reply[0].(string)
-	raw, _ = reply[1].(string)
-	return guard, raw, nil
 }
 
 // settle makes a state of what Redis has, or loads it.
-func (c *Cache[T]) settle(ctx context.Context, id, guard, raw string, err error) (T, error) {
-	var none T
-	if body, made := strings.CutPrefix(raw, guard); made && guard != "" && err == nil {
-		if state, err := c.decode(id, guard, body); err == nil {
+func (c *Cache[T]) settle(ctx context.Context, id string, s sight) (state T, err error) {
+	defer func() {
+		if err != nil && c.closed.Load() {
+			err = c.fail(opCacheGet, ErrClosed)
+		}
+	}()
+	if s.err == nil && s.guard != "" && !s.raw.empty() {
+		state, found := c.shape.open(id, s.guard, s.raw)
+		switch found {
+		case present:
 			c.hits.Inc()
 			return state, nil
+		case stale:
+			c.events.WithLabelValues(telemetry.StateStale).Inc()
+		case absent:
 		}
-	} else if raw != "" && err == nil {
-		c.events.WithLabelValues(telemetry.StateStale).Inc()
 	}
 	c.misses.Inc()
-	changing := false
+	guard, changing, err := s.guard, false, s.err
 	if err == nil {
-		guard, changing, err = c.takeGuard(ctx, id)
+		err = c.away.ask(ctx, func(ctx context.Context) (err error) {
+			guard, changing, err = c.take(ctx, id)
+			return err
+		})
 	}
 	switch {
 	case ctx.Err() != nil:
-		return none, rediserr.Wrap(ctx, opCacheGet, stateFamily, ctx.Err())
-	case err != nil || changing || guard == "" || strings.HasPrefix(guard, mark):
+		return state, rediserr.Wrap(ctx, opCacheGet, stateFamily, ctx.Err())
+	case err != nil || changing || guard == "" || isMark(guard):
 		c.events.WithLabelValues(telemetry.StateBypass).Inc()
+		defer func(began time.Time) { c.bypassed.Add(time.Since(began).Seconds()) }(time.Now())
 		return c.loadOne(ctx, id)
 	}
 	return c.flights.do(ctx, loadKey{id, guard}, func(ctx context.Context) (T, error) {
@@ -284,68 +336,63 @@ func (c *Cache[T]) settle(ctx context.Context, id, guard, raw string, err error)
 	})
 }
 
-// takeGuard makes a guard, or tells the one that is there, and whether a change
-// is under way. Under a guard that was seen without one, a load may be put in: a
-// change that begins later removes the guard.
-func (c *Cache[T]) takeGuard(ctx context.Context, id string) (guard string, changing bool, err error) {
-	guard = rand.Text()
-	var before *redis.StatusCmd
-	var changes *redis.IntCmd
-	cmds, err := c.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		before = p.SetArgs(ctx, c.space.StateGuard(c.kind, id), guard, redis.SetArgs{Mode: "NX", Get: true, TTL: c.ttl})
-		changes = p.Exists(ctx, c.space.StateChanges(c.kind, id))
-		return nil
-	})
-	if err = rediserr.Reason(err, cmds); err != nil {
-		return "", false, err
-	}
-	if held, err := before.Result(); !errors.Is(err, redis.Nil) {
-		guard = held
-	}
-	return guard, changes.Val() > 0, nil
-}
-
 // fill puts in what was loaded under a guard. If that is not the guard any more,
 // nobody will use it. A failure costs the next reader a load.
 func (c *Cache[T]) fill(ctx context.Context, id, guard string, state T) {
-	if raw, err := c.encode(id, guard, state); err == nil {
-		_ = c.client.Set(ctx, c.space.State(c.kind, id), raw, c.ttl).Err()
-	}
-}
-
-// encode makes what is stored: the guard, and the state, which is bound to it.
-func (c *Cache[T]) encode(id, guard string, state T) ([]byte, error) {
-	plain, err := c.codec.Marshal(state)
+	packed, err := c.shape.pack(id, guard, state)
 	if err != nil {
-		return nil, marshalError(state, err)
+		return
 	}
-	if len(plain) > c.max {
-		return nil, ErrTooLarge
-	}
-	sealed, err := c.blobs.encode(stateFamily+":"+c.kind, guard+id, plain)
-	if err != nil {
-		return nil, err
-	}
-	return append([]byte(guard), sealed...), nil
-}
-
-func (c *Cache[T]) decode(id, guard, body string) (T, error) {
-	var state T
-	plain, err := c.blobs.decode(stateFamily+":"+c.kind, guard+id, []byte(body))
-	if err == nil {
-		err = c.codec.Unmarshal(plain, &state)
-	}
-	return state, err
+	_ = c.away.ask(ctx, func(ctx context.Context) error {
+		_, err := c.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+			c.shape.put(ctx, p, c.space.State(c.kind, id), packed)
+			return nil
+		})
+		return err
+	})
 }
 
 // loadOne calls Load. A panic in it is an error for those who wait: on a
 // goroutine of ours it would end the process.
 func (c *Cache[T]) loadOne(ctx context.Context, id string) (state T, err error) {
+	ctx, cancel := c.apart(ctx)
+	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {
 			c.log.ErrorContext(ctx, "CacheOptions.Load panicked", "op", opCacheLoad, "family", stateFamily, "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-			err = fmt.Errorf("%s (%s): Load panicked (%T)", opCacheLoad, stateFamily, p)
+			err = c.fail(opCacheLoad, fmt.Errorf("Load panicked (%T)", p))
 		}
 	}()
 	return c.load(ctx, id)
 }
+
+// apart gives a context that ends as ctx does, or with Close, and has of its
+// values only those of tracing: what is loaded is for all.
+func (c *Cache[T]) apart(ctx context.Context) (context.Context, context.CancelFunc) {
+	values := baggage.ContextWithBaggage(trace.ContextWithSpan(c.closing, trace.SpanFromContext(ctx)), baggage.FromContext(ctx))
+	ends := func() {}
+	deadline, bounded := ctx.Deadline()
+	if bounded {
+		values, ends = context.WithDeadline(values, deadline)
+	}
+	loading, cancel := context.WithCancel(values)
+	stop := context.AfterFunc(ctx, func() {
+		if !bounded || !errors.Is(ctx.Err(), context.DeadlineExceeded) { // else it ends by itself, and says why
+			cancel()
+		}
+	})
+	return loading, func() { stop(); cancel(); ends() }
+}
+
+// unfit says that a state cannot be kept, or read, as it is.
+func (c *Cache[T]) unfit(doing string, err error) {
+	c.events.WithLabelValues(telemetry.StateUnfit).Inc()
+	now, last := time.Now().UnixNano(), c.warned.Load()
+	if time.Duration(now-last) > unfitEvery && c.warned.CompareAndSwap(last, now) {
+		c.log.Warn("A state is not cached as it is; it is loaded each time",
+			"op", opCacheGet, "family", stateFamily, "kind", c.kind, "doing", doing, "error", err)
+	}
+}
+
+// unfitEvery is how often it is told that states cannot be kept.
+const unfitEvery = time.Minute

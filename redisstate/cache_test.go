@@ -16,6 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/temporal-redis/internal/telemetry"
 )
 
 // hotState is what the tests cache: a row and how often it was written.
@@ -70,6 +72,7 @@ func newCache(t testing.TB, client redis.UniversalClient, r *rows, o Options) *C
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.away.wait = time.Minute // a busy machine is not an outage
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
@@ -125,37 +128,136 @@ func TestCache_loads_once_until_it_is_told_of_a_change(t *testing.T) {
 
 func TestCache_keeps_nothing_of_a_change_that_may_not_have_been_committed(t *testing.T) {
 	t.Parallel()
-	broken := errors.New("commit: connection reset")
-	for name, commit := range map[string]func(r *rows) (map[string]hotState, error){
-		"rolled back":              func(*rows) (map[string]hotState, error) { return map[string]hotState{"a": {Version: 9}}, broken },
-		"committed, but who knows": func(r *rows) (map[string]hotState, error) { return map[string]hotState{"a": r.write("a")}, broken },
-		"it panicked":              func(r *rows) (map[string]hotState, error) { r.write("a"); panic("x") },
-		"states of others": func(r *rows) (map[string]hotState, error) {
+	unknown, rolledBack := errors.New("commit: connection reset"), fmt.Errorf("conflict: %w", ErrRolledBack)
+	for name, change := range map[string]struct {
+		commit func(r *rows) (map[string]hotState, error)
+		want   error
+		listed bool // until its mark expires
+	}{
+		"rolled back": {commit: func(*rows) (map[string]hotState, error) {
+			return map[string]hotState{"a": {Version: 9}}, rolledBack
+		}, want: ErrRolledBack},
+		"it failed": {commit: func(*rows) (map[string]hotState, error) {
+			return map[string]hotState{"a": {Version: 9}}, unknown
+		}, want: unknown, listed: true},
+		"committed, but who knows": {commit: func(r *rows) (map[string]hotState, error) {
+			return map[string]hotState{"a": r.write("a")}, unknown
+		}, want: unknown, listed: true},
+		"it panicked":            {commit: func(r *rows) (map[string]hotState, error) { r.write("a"); panic("x") }, listed: true},
+		"it ended the goroutine": {commit: func(r *rows) (map[string]hotState, error) { r.write("a"); runtime.Goexit(); return nil, nil }, listed: true},
+		"states of others": {commit: func(r *rows) (map[string]hotState, error) {
 			r.write("a")
-			return map[string]hotState{"b": {Version: 9}}, broken
-		},
-		"a state that JSON cannot be": nil,
+			return map[string]hotState{"b": {Version: 9}}, nil
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRows("a", "b")
-			c := newCache(t, newClient(t, newServer(t)), r, quiet())
+			server, r := newServer(t), newRows("a", "b")
+			c := newCache(t, newClient(t, server), r, quiet())
 			has(t, c, r, 1, 1)
-			if commit == nil {
-				c.codec = mute{}
-				commit = func(r *rows) (map[string]hotState, error) {
-					return map[string]hotState{"a": r.write("a")}, broken
-				}
-			}
-			func() {
+			ended := make(chan error)
+			go func() {
+				defer close(ended)
 				defer func() { _ = recover() }()
-				if err := c.Change(t.Context(), []string{"a"}, func(context.Context) (map[string]hotState, error) { return commit(r) }); !errors.Is(err, broken) {
+				err := c.Change(t.Context(), []string{"a"}, func(context.Context) (map[string]hotState, error) { return change.commit(r) })
+				if !errors.Is(err, change.want) {
 					t.Errorf("the error is %v", err)
 				}
 			}()
-			has(t, c, r, r.states["a"].Version, 2)
+			<-ended
+			version := r.states["a"].Version
+			has(t, c, r, version, 2)
+			if change.listed { // it may yet be committed, for all that is known
+				has(t, c, r, version, 3)
+				r.write("a")
+				has(t, c, r, version+1, 4)
+				server.FastForward(DefaultChangeTimeout)
+				has(t, c, r, version+1, 5)
+				has(t, c, r, version+1, 5)
+			} else {
+				has(t, c, r, version, 2)
+			}
 			if b, err := c.Get(t.Context(), "b"); b.Version != 1 || err != nil {
 				t.Errorf("b is %+v, %v", b, err)
+			}
+			if n := testutil.ToFloat64(c.events.WithLabelValues(telemetry.StateUnknown)); (n == 1) != change.listed {
+				t.Errorf("%v changes are counted as unknown", n)
+			}
+		})
+	}
+}
+
+// A mark lives for as long as its process said, whatever others say.
+func TestCache_change_is_not_cut_short_by_one_with_less_time(t *testing.T) {
+	t.Parallel()
+	server, r := newServer(t), newRows("a")
+	client := newClient(t, server)
+	long, short := newCache(t, client, r, quiet()), newCache(t, client, r, quiet())
+	short.change = time.Second
+	_ = long.Change(t.Context(), []string{"a"}, func(context.Context) (map[string]hotState, error) {
+		return nil, errors.New("who knows")
+	})
+	if err := short.Change(t.Context(), []string{"a"}, func(context.Context) (map[string]hotState, error) { return nil, nil }); err != nil {
+		t.Fatal(err)
+	}
+	server.FastForward(DefaultChangeTimeout - time.Second)
+	has(t, long, r, 1, 1)
+	has(t, long, r, 1, 2)
+}
+
+// A process that died is listed for no longer than its time and a minute,
+// however many changes others make.
+func TestCache_forgets_changes_of_processes_that_died(t *testing.T) {
+	t.Parallel()
+	server, r := newServer(t), newRows("a")
+	c := newCache(t, newClient(t, server), r, quiet())
+	for left, loads := range map[time.Duration]int64{-clockSkew + time.Minute/2: 2, -clockSkew - time.Second: 1} {
+		r.loads.Store(0)
+		died := redis.Z{Score: float64(time.Now().Add(left).UnixMicro()), Member: mark + "died"}
+		if err := c.client.ZAdd(t.Context(), c.space.StateChanges("workflow", "a"), died).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Invalidate(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+		has(t, c, r, 1, 1)
+		has(t, c, r, 1, loads)
+	}
+	// The next change tidies up, and is alone.
+	if err := c.Change(t.Context(), []string{"a"}, func(context.Context) (map[string]hotState, error) {
+		return map[string]hotState{"a": r.write("a")}, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	has(t, c, r, 2, 1)
+}
+
+// What cannot be put in is loaded when it is asked for.
+func TestCache_writes_through_only_what_it_can(t *testing.T) {
+	t.Parallel()
+	for name, breaks := range map[string]func(c *Cache[hotState]){
+		"a state that JSON cannot be": func(c *Cache[hotState]) { c.text.codec = mute{} },
+		"a state that panics":         func(c *Cache[hotState]) { c.text.codec = wild{} },
+		"a state that is too large":   func(c *Cache[hotState]) { c.text.max = 3 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRows("a")
+			c := newCache(t, newClient(t, newServer(t)), r, quiet())
+			has(t, c, r, 1, 1)
+			breaks(c)
+			if err := c.Change(t.Context(), []string{"a"}, func(context.Context) (map[string]hotState, error) {
+				return map[string]hotState{"a": r.write("a")}, nil
+			}); err != nil {
+				t.Errorf("the change failed: %v", err)
+			}
+			has(t, c, r, 2, 2) // nor can it be put in after a load
+			has(t, c, r, 2, 3)
+			c.text.codec, c.text.max = stdCodec{}, DefaultMaxConfigBytes
+			has(t, c, r, 2, 4) // nothing is left of the change
+			has(t, c, r, 2, 4)
+			if n := testutil.ToFloat64(c.events.WithLabelValues(telemetry.StateUnfit)); n != 3 {
+				t.Errorf("%v states are counted as unfit; want 3", n)
 			}
 		})
 	}
@@ -165,6 +267,12 @@ func TestCache_keeps_nothing_of_a_change_that_may_not_have_been_committed(t *tes
 type mute struct{ stdCodec }
 
 func (mute) Marshal(any) ([]byte, error) { return nil, errors.New("no") }
+
+// wild panics.
+type wild struct{ stdCodec }
+
+func (wild) Marshal(any) ([]byte, error) { panic("wild") }
+func (wild) Unmarshal([]byte, any) error { panic("wild") }
 
 // A load has read the database, and waits; then the state changes; then the load
 // comes back.
@@ -381,6 +489,10 @@ func TestCache_takes_damage_for_a_miss(t *testing.T) {
 		"no guard":           func(s *miniredis.Miniredis, _ *Cache[hotState], _, g string) error { s.Del(g); return nil },
 		"an empty guard":     func(s *miniredis.Miniredis, _ *Cache[hotState], _, g string) error { return s.Set(g, "") },
 		"everything flushed": func(s *miniredis.Miniredis, _ *Cache[hotState], _, _ string) error { s.FlushAll(); return nil },
+		"what this process cannot decode": func(_ *miniredis.Miniredis, c *Cache[hotState], _, _ string) error {
+			c.text.codec = wild{}
+			return nil
+		},
 		"everything expired": func(s *miniredis.Miniredis, _ *Cache[hotState], _, _ string) error {
 			s.FastForward(DefaultCacheTTL)
 			return nil
@@ -407,11 +519,26 @@ func TestNewCache_refuses_what_makes_no_sense(t *testing.T) {
 	for want, o := range map[string]CacheOptions[hotState]{
 		"Kind":          {Kind: "Work flow", Load: r.load},
 		"Load":          {Kind: "w"},
+		"Version":       {Kind: "w", Load: r.load, Version: "v 2"},
 		"TTL":           {Kind: "w", Load: r.load, TTL: time.Millisecond},
 		"ChangeTimeout": {Kind: "w", Load: r.load, ChangeTimeout: -1},
 	} {
 		if _, err := NewCache(client, o, quiet()); !errors.Is(err, ErrInvalidOptions) || !strings.Contains(err.Error(), "CacheOptions."+want) {
 			t.Errorf("%s: got %v", want, err)
+		}
+	}
+	for want, client := range map[string]redis.UniversalClient{
+		"no client": nil,
+		"Ring":      redis.NewRing(&redis.RingOptions{}),
+		"ReadOnly":  redis.NewClusterClient(&redis.ClusterOptions{ReadOnly: true}),
+		"replicas":  redis.NewClusterClient(&redis.ClusterOptions{RouteByLatency: true}),
+		"Randomly":  redis.NewClusterClient(&redis.ClusterOptions{RouteRandomly: true}),
+	} {
+		if _, err := NewCache(client, CacheOptions[hotState]{Kind: "w", Load: r.load}, quiet()); !errors.Is(err, ErrInvalidOptions) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v", want, err)
+		}
+		if client != nil {
+			_ = client.Close()
 		}
 	}
 	c := newCache(t, client, r, quiet())

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -20,177 +19,159 @@ func (c *Cache[T]) Invalidate(ctx context.Context, ids ...string) error {
 	if err := c.check(opCacheInvalidate, ids...); err != nil {
 		return err
 	}
-	return rediserr.Wrap(ctx, opCacheInvalidate, stateFamily, c.drop(ctx, distinct(ids)))
+	return rediserr.Wrap(ctx, opCacheInvalidate, stateFamily, c.drop(ctx, distinct(ids), ""))
 }
-
-// drop removes guards and states.
-func (c *Cache[T]) drop(ctx context.Context, ids []string) error { return c.dropMarked(ctx, ids, "") }
-
-// dropMarked does so, and takes a change off the lists of those under way.
-func (c *Cache[T]) dropMarked(ctx context.Context, ids []string, guard string) error {
-	err := c.each(ctx, ids, func(p redis.Pipeliner, id string) {
-		p.Del(ctx, c.space.StateGuard(c.kind, id), c.space.State(c.kind, id))
-		if guard != "" {
-			p.ZRem(ctx, c.space.StateChanges(c.kind, id), guard)
-		}
-	})
-	if err == nil {
-		c.events.WithLabelValues(telemetry.StateInvalidated).Add(float64(len(ids)))
-	}
-	return err
-}
-
-// each sends commands for each id, those of one id at once. On Cluster ids are
-// in different slots. All are tried.
-func (c *Cache[T]) each(ctx context.Context, ids []string, queue func(p redis.Pipeliner, id string)) error {
-	var errs []error
-	step := 1
-	if c.ordered {
-		step = maxBatch
-	}
-	for start := 0; start < len(ids); start += step {
-		cmds, err := c.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-			for _, id := range ids[start:min(start+step, len(ids))] {
-				queue(p, id)
-			}
-			return nil
-		})
-		errs = append(errs, rediserr.Reason(err, cmds))
-	}
-	return errors.Join(errs...)
-}
-
-// endTimeout bounds what follows a change, also for a caller who gave up.
-const endTimeout = 5 * time.Second
 
 // Change goes around a transaction of the host that changes the states of ids.
 // First it lists itself as under way, so that nothing of them is used or put in;
-// if Redis refuses that, commit is not called and the error wraps ErrUnavailable. Then it
-// calls commit, whose context ends after three quarters of
+// if Redis refuses that, commit is not called and the error wraps ErrUnavailable
+// or ErrDenied. Then it calls commit, whose context ends after three quarters of
 // CacheOptions.ChangeTimeout. It must have ended its transaction when it returns,
-// and returns the states that are in the database now, as far as it knows them:
-// those are kept (write-through), the others are loaded when they are asked for.
-// After an error of commit, which Change returns as it is, none are kept: whether
-// the transaction was committed may not be known.
+// and returns the states that are in the database now, as far as it read or wrote
+// them inside the transaction: those are kept (write-through), the others are
+// loaded when they are asked for.
+//
+// After an error of commit, which Change returns as it is, or a panic, the
+// transaction may yet be committed, as far as is known here. So the change stays
+// listed and reads go to the database until ChangeTimeout, unless the error wraps
+// ErrRolledBack. Changes lists itself only for the commit, so that earlier errors
+// cost nothing: prefer it where the transaction does more than one statement.
 //
 // If Redis does not take what follows a commit, Change returns nil all the same:
 // the change stays listed until ChangeTimeout ends it, and reads go to the
-// database.
+// database. What follows takes up to 5 s and 10 ms for each id, also when ctx has
+// ended.
 func (c *Cache[T]) Change(ctx context.Context, ids []string, commit func(ctx context.Context) (map[string]T, error)) error {
 	if err := c.check(opCacheChange, ids...); err != nil {
 		return err
 	}
-	ids = distinct(ids)
-	began := time.Now()
-	guard := mark + rand.Text()
-	if err := c.mark(ctx, ids, guard); err != nil {
-		c.end(ctx, ids, func(ctx context.Context) error { return c.dropMarked(ctx, ids, guard) })
-		return rediserr.Wrap(ctx, opCacheChange, stateFamily, err)
-	}
-	bounded, cancel := context.WithDeadline(ctx, began.Add(c.change*3/4))
-	defer cancel()
-	var states map[string]T
-	committed := false
-	defer func() { // also when commit panics
-		if !committed || time.Since(began) >= c.change*3/4 {
-			states = nil
+	return c.around(ctx, distinct(ids), func(ctx context.Context) (map[string]*edit[T], error) {
+		states, err := commit(ctx)
+		if err != nil {
+			return nil, err
 		}
-		c.end(ctx, ids, func(ctx context.Context) error { return c.writeThrough(ctx, ids, guard, states) })
-	}()
-	var err error
-	states, err = commit(bounded)
-	committed = err == nil
-	return err
-}
-
-// mark lists a change as under way and removes what is there. The guard becomes
-// the change's own: as long as it is there, no other change began or ended. What
-// a process that died left listed goes a minute after its time.
-func (c *Cache[T]) mark(ctx context.Context, ids []string, guard string) error {
-	now := time.Now()
-	return c.each(ctx, ids, func(p redis.Pipeliner, id string) {
-		name := c.space.StateChanges(c.kind, id)
-		p.ZRemRangeByScore(ctx, name, "-inf", score(now.Add(-clockSkew)))
-		p.ZAdd(ctx, name, redis.Z{Score: float64(now.Add(c.change).UnixMicro()), Member: guard})
-		p.PExpire(ctx, name, c.change)
-		p.Set(ctx, c.space.StateGuard(c.kind, id), guard, c.change)
-		p.Del(ctx, c.space.State(c.kind, id))
+		edits := make(map[string]*edit[T], len(states))
+		for id, state := range states {
+			edits[id] = &edit[T]{whole: &state}
+		}
+		return edits, nil
 	})
 }
 
-// end does what follows a change. A failure is told nobody but those who watch:
-// the database has the change.
-func (c *Cache[T]) end(ctx context.Context, ids []string, do func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+// edit is what a change leaves of a state, as far as it knows: all of it, or
+// parts of what was there before.
+type edit[T any] struct {
+	whole *T
+	patch *patch
+}
+
+// around is Change with edits.
+func (c *Cache[T]) around(ctx context.Context, ids []string, commit func(ctx context.Context) (map[string]*edit[T], error)) error {
+	began := time.Now()
+	own := mark + rand.Text()
+	before, err := c.mark(ctx, ids, own)
+	if err != nil {
+		c.events.WithLabelValues(telemetry.StateRefused).Inc()
+		c.follow(ctx, ids, func(ctx context.Context) error { return c.drop(ctx, ids, own) })
+		return rediserr.Wrap(ctx, opCacheChange, stateFamily, err)
+	}
+	bounded, stop := context.WithDeadline(ctx, began.Add(c.change*3/4))
+	defer stop()
+	known := false // how it ended
+	var edits map[string]*edit[T]
+	defer func() {
+		if !known { // also when commit panics
+			c.events.WithLabelValues(telemetry.StateUnknown).Inc()
+			return
+		}
+		if time.Since(began) >= c.change*3/4 {
+			edits = nil
+		}
+		c.follow(ctx, ids, func(ctx context.Context) error { return c.settleChange(ctx, ids, own, before, edits) })
+	}()
+	edits, err = commit(bounded)
+	known = err == nil || errors.Is(err, ErrRolledBack)
+	if err != nil {
+		edits = nil
+	}
+	return err
+}
+
+// followTimeout and followEach bound what follows a change of so many ids, also
+// for a caller who gave up.
+const (
+	followTimeout = 5 * time.Second
+	followEach    = 10 * time.Millisecond
+)
+
+// follow does what follows a change. A failure is told nobody but those who
+// watch: the database has the change.
+func (c *Cache[T]) follow(ctx context.Context, ids []string, do func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), followTimeout+time.Duration(len(ids))*followEach)
 	defer cancel()
 	if err := do(ctx); err != nil {
-		c.events.WithLabelValues(telemetry.StateUnconfirmed).Add(float64(len(ids)))
+		c.events.WithLabelValues(telemetry.StateUnconfirmed).Inc()
 		c.log.WarnContext(ctx, "Redis did not take what follows a change; reads go to the database until the mark expires",
-			"op", opCacheChange, "family", stateFamily, "error", rediserr.Wrap(ctx, opCacheChange, stateFamily, err))
+			"op", opCacheChange, "family", stateFamily, "kind", c.kind, "states", len(ids),
+			"error", rediserr.Wrap(ctx, opCacheChange, stateFamily, err))
 	}
 }
 
-// writeThrough ends a change: states that are known are put in under a new
-// guard, the others are taken out.
-func (c *Cache[T]) writeThrough(ctx context.Context, ids []string, guard string, states map[string]T) error {
+// settleChange ends a change: states that are known are put in under a new guard,
+// the others are taken out, as is what could not be put in.
+func (c *Cache[T]) settleChange(ctx context.Context, ids []string, own string, before []*redis.StatusCmd, edits map[string]*edit[T]) error {
 	var out []string
-	var errs []error
-	for _, id := range ids {
-		state, known := states[id]
-		if known {
-			var err error
-			if known, err = c.install(ctx, id, guard, state); err != nil {
-				errs = append(errs, err)
-				continue
-			}
-		}
-		if !known {
+	var in []int
+	for i, id := range ids {
+		if e := edits[id]; e != nil {
+			in = append(in, i)
+		} else {
 			out = append(out, id)
 		}
 	}
+	var errs []error
 	if len(out) > 0 {
-		errs = append(errs, c.dropMarked(ctx, out, guard))
+		errs = append(errs, c.drop(ctx, out, own))
+	}
+	failed := make([]bool, len(in))
+	err := inParallel(len(in), parallelStates, allErrors, func(n int) error {
+		id, e := ids[in[n]], edits[ids[in[n]]]
+		err := c.putIn(ctx, id, own, before[in[n]].Val(), e)
+		failed[n] = err != nil
+		if errors.Is(err, errNotAlone) {
+			return nil
+		}
+		return err
+	})
+	errs = append(errs, err)
+	out = nil
+	for n, bad := range failed {
+		if bad {
+			out = append(out, ids[in[n]])
+		}
+	}
+	if len(out) > 0 {
+		// That a state could not be put in does not matter once it is taken out.
+		errs[len(errs)-1] = c.drop(ctx, out, own)
 	}
 	return errors.Join(errs...)
 }
 
-// install puts in a state if no other change of it was under way meanwhile: that
-// may have been later. It reports false if not.
-func (c *Cache[T]) install(ctx context.Context, id, guard string, state T) (bool, error) {
-	fresh := rand.Text()
-	raw, _ := c.encode(id, fresh, state)
-	if raw == nil { // too large, or no JSON: it is loaded when asked for
-		return false, nil
-	}
-	name, changes, was := c.space.StateGuard(c.kind, id), c.space.StateChanges(c.kind, id), false
-	err := c.client.Watch(ctx, func(tx *redis.Tx) error {
-		held, err := tx.Get(ctx, name).Result()
-		if errors.Is(err, redis.Nil) || (err == nil && held != guard) {
-			return nil
+// putIn writes through. What cannot be encoded is loaded when it is asked for.
+func (c *Cache[T]) putIn(ctx context.Context, id, own, before string, e *edit[T]) error {
+	name := c.space.State(c.kind, id)
+	err := c.install(ctx, id, own, e.whole == nil, func(tx *redis.Tx, fresh string) (func(redis.Pipeliner), error) {
+		if e.whole == nil {
+			return c.shape.renew(ctx, tx, renewal{id: id, name: name, before: before, fresh: fresh, patch: e.patch})
 		}
+		packed, err := c.shape.pack(id, fresh, *e.whole)
 		if err != nil {
-			return err
+			return nil, errNotAlone
 		}
-		if n, err := tx.ZCard(ctx, changes).Result(); err != nil || n != 1 {
-			return err
-		}
-		_, err = tx.TxPipelined(ctx, func(p redis.Pipeliner) error {
-			p.Del(ctx, changes)
-			p.Set(ctx, name, fresh, c.ttl)
-			p.Set(ctx, c.space.State(c.kind, id), raw, c.ttl)
-			return nil
-		})
-		was = err == nil
-		return err
-	}, name, changes)
-	if errors.Is(err, redis.TxFailedErr) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("write through: %w", err)
-	}
-	if was {
+		return func(p redis.Pipeliner) { c.shape.put(ctx, p, name, packed) }, nil
+	})
+	if err == nil {
 		c.events.WithLabelValues(telemetry.StateWritten).Inc()
 	}
-	return was, nil
+	return err
 }

@@ -46,6 +46,9 @@ var (
 	// ErrInvalidValue says that a value to save is not JSON and cannot be
 	// marshalled to it, or that its time to live is negative.
 	ErrInvalidValue = errors.New("invalid value")
+	// ErrRolledBack is for the host to wrap: the transaction in Cache.Change or
+	// Changes.Commit was certainly not committed, and will not be.
+	ErrRolledBack = errors.New("rolled back")
 	// ErrInvalidOptions says that options or environment variables are wrong.
 	ErrInvalidOptions = errors.New("invalid options")
 )

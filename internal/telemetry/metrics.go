@@ -17,6 +17,7 @@ type Metrics struct {
 	OpDuration  *prometheus.HistogramVec // redis_operation_duration_seconds{op,outcome}
 
 	SourceLoads   *prometheus.CounterVec // redis_source_loads_total{outcome}
+	CacheBypass   *prometheus.CounterVec // redis_cache_bypass_seconds_total{cache}
 	StateCache    *prometheus.CounterVec // redis_state_cache_total{event}
 	TTLExtensions *prometheus.CounterVec // redis_ttl_extensions_total{outcome}
 
@@ -67,8 +68,11 @@ const (
 	StateStale       = "stale"       // a state that was invalidated was there and not used
 	StateBypass      = "bypass"      // a read went to the database because a change was under way, or Redis away
 	StateInvalidated = "invalidated" // a state was taken out
-	StateWritten     = "written"     // a state was put in by the change that made it
-	StateUnconfirmed = "unconfirmed" // Redis did not take what followed a change: no state until the guard expires
+	StateWritten     = "written"     // a state was put in, or a part of it, by the change that made it
+	StateUnfit       = "unfit"       // a state could not be encoded or decoded, or is too large
+	StateRefused     = "refused"     // a change did not begin, because Redis did not take its mark
+	StateUnknown     = "unknown"     // a change ended so that nobody knows whether it was committed: no state until its mark expires
+	StateUnconfirmed = "unconfirmed" // Redis did not take what followed a change: no state until its mark expires
 )
 
 // fast covers what Redis and the near cache take: 50 us to 5 s.
@@ -80,11 +84,12 @@ var slow = []float64{.001, .005, .025, .1, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 
 func newMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	r := &registrar{reg: reg}
 	m := &Metrics{
-		CacheHits:      r.counterVec("redis_cache_hits", "Config reads answered, by the cache that answered.", "cache"),
+		CacheHits:      r.counterVec("redis_cache_hits", "Reads of configs and states answered, by the cache that answered.", "cache"),
 		LockContention: r.counter("redis_lock_contention_total", "Lock acquisitions that found the lock held by another."),
 		PubSubMsgs:     r.counterVec("redis_pubsub_msgs_total", "Events published to and received from Redis pub/sub.", "direction"),
 
-		CacheMisses: r.counterVec("redis_cache_misses", "Config reads that the named cache could not answer.", "cache"),
+		CacheMisses: r.counterVec("redis_cache_misses", "Reads of configs and states that the named cache could not answer.", "cache"),
+		CacheBypass: r.counterVec("redis_cache_bypass_seconds_total", "Time for which reads went past the named cache: near, without word from Redis; state, in loads that could not be kept.", "cache"),
 		OpDuration:  r.histogramVec("redis_operation_duration_seconds", "Duration of Redis commands and pipelines.", fast, "op", "outcome"),
 
 		SourceLoads:   r.counterVec("redis_source_loads_total", "Configs that were not in Redis and were asked of the host's Source, by outcome.", "outcome"),
@@ -110,6 +115,9 @@ func newMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	for _, direction := range []string{Published, Received} {
 		m.PubSubMsgs.WithLabelValues(direction)
 	}
+	for _, cache := range []string{CacheNear, CacheState} {
+		m.CacheBypass.WithLabelValues(cache)
+	}
 	for _, cache := range []string{CacheNear, CacheRedis, CacheState} {
 		m.CacheHits.WithLabelValues(cache)
 		m.CacheMisses.WithLabelValues(cache)
@@ -120,7 +128,7 @@ func newMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	for _, outcome := range []string{ExtensionSent, ExtensionDropped, ExtensionFailed} {
 		m.TTLExtensions.WithLabelValues(outcome)
 	}
-	for _, event := range []string{StateStale, StateBypass, StateInvalidated, StateWritten, StateUnconfirmed} {
+	for _, event := range []string{StateStale, StateBypass, StateInvalidated, StateWritten, StateUnfit, StateRefused, StateUnknown, StateUnconfirmed} {
 		m.StateCache.WithLabelValues(event)
 	}
 	return m, nil
