@@ -262,15 +262,16 @@ func TestChanges(t *testing.T) {
 // tried again.
 func TestChanges_can_be_committed_again_if_they_were_not(t *testing.T) {
 	t.Parallel()
-	server, r := newServer(t), newRows("a")
-	c := newCache(t, newClient(t, server), r, quiet())
+	client, down, r := newClient(t, newServer(t)), new(outage), newRows("a")
+	client.AddHook(down)
+	c := newCache(t, client, r, quiet())
 	ch := c.Changes()
 	ch.Put("a", hotState{Version: 5})
-	server.SetError("LOADING Redis is loading the dataset in memory")
+	down.on.Store(true)
 	if err := ch.Commit(t.Context(), func(context.Context) error { t.Error("committed"); return nil }); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("it gives %v", err)
 	}
-	server.SetError("")
+	down.on.Store(false)
 	if err := ch.Commit(t.Context(), func(context.Context) error { return nil }); err != nil {
 		t.Error(err)
 	}

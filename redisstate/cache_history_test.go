@@ -165,8 +165,11 @@ func (h *history) change(ctx context.Context, c *Cache[parts], id, part string, 
 	}
 }
 
-// run lets writers and readers at the states. Faults come now and then.
-func (h *history) run(fault func()) {
+// run lets writers and readers at the states. Faults come now and then. Those that
+// lose what Redis acknowledged (a flush, an eviction) may take a change off its
+// list: another one then has no way to know of it, so parts are not put together
+// with what was there.
+func (h *history) run(fault func(), loses bool) {
 	const writers, readers, changes = 4, 6, 200
 	ctx := h.t.Context()
 	var writing, reading sync.WaitGroup
@@ -177,8 +180,10 @@ func (h *history) run(fault func()) {
 			random := rand.New(rand.NewPCG(1, uint64(n)))
 			for i := range changes {
 				how := random.IntN(everyWay)
-				if fault == nil && i > changes*9/10 && random.IntN(4) == 0 {
-					how = committedLate // a flush would take its mark away
+				if loses {
+					how = min(how, writtenThrough)
+				} else if i > changes*9/10 && random.IntN(4) == 0 {
+					how = committedLate
 				}
 				h.change(ctx, h.caches[random.IntN(len(h.caches))], h.ids[random.IntN(len(h.ids))], strconv.Itoa(random.IntN(3)), how)
 				if fault != nil && i%50 == 49 {
@@ -239,19 +244,12 @@ func eachShape(t *testing.T, test func(t *testing.T, inParts bool)) {
 	}
 }
 
+// miniredis does not notice that a watched key was flushed: that is for a real
+// server.
 func TestCache_never_gives_what_was_there_before_a_change_returned(t *testing.T) {
 	t.Parallel()
 	eachShape(t, func(t *testing.T, inParts bool) {
-		for name, flushes := range map[string]bool{"undisturbed": false, "flushed": true} {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				server := newServer(t)
-				var fault func()
-				if flushes {
-					fault = func() { server.FlushAll() }
-				}
-				historyOf(t, inParts, []redis.UniversalClient{newClient(t, server), newClient(t, server)}).run(fault)
-			})
-		}
+		server := newServer(t)
+		historyOf(t, inParts, []redis.UniversalClient{newClient(t, server), newClient(t, server)}).run(nil, false)
 	})
 }

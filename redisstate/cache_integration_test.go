@@ -30,7 +30,7 @@ func TestCache_never_gives_what_was_there_before_a_change_returned_on_redis_serv
 					// Killing all connections kills the one that asks for it.
 					then = func() { _ = control.Do(t.Context(), fault...).Err() }
 				}
-				historyOf(t, inParts, []redis.UniversalClient{server.Client(t), server.Client(t)}).run(then)
+				historyOf(t, inParts, []redis.UniversalClient{server.Client(t), server.Client(t)}).run(then, name == "that is flushed")
 			})
 		})
 	}
@@ -49,7 +49,7 @@ func TestCache_with_least_privilege(t *testing.T) {
 	t.Cleanup(func() { _ = conn.Close() })
 	eachShape(t, func(t *testing.T, inParts bool) {
 		h := historyOf(t, inParts, []redis.UniversalClient{conn.Client()})
-		h.run(nil)
+		h.run(nil, false)
 		for _, c := range h.caches {
 			if n := testutil.ToFloat64(c.events.WithLabelValues(telemetry.StateUnconfirmed)); n != 0 {
 				t.Errorf("Redis did not take %v ends of changes", n)
@@ -70,5 +70,5 @@ func TestCache_never_gives_what_was_there_before_a_change_returned_on_Cluster(t 
 		t.Cleanup(func() { _ = conn.Close() })
 		clients = append(clients, conn.Client())
 	}
-	eachShape(t, func(t *testing.T, inParts bool) { historyOf(t, inParts, clients).run(nil) })
+	eachShape(t, func(t *testing.T, inParts bool) { historyOf(t, inParts, clients).run(nil, false) })
 }

@@ -66,6 +66,36 @@ func newRows(ids ...string) *rows {
 	return r
 }
 
+// outage refuses what a client asks for, while it is on. (An error that miniredis
+// gives to MULTI itself would leave go-redis' connection with replies to come.)
+type outage struct{ on atomic.Bool }
+
+var errLoading = replyError("LOADING Redis is loading the dataset in memory")
+
+func (*outage) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (o *outage) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if !o.on.Load() {
+			return next(ctx, cmd)
+		}
+		cmd.SetErr(errLoading)
+		return errLoading
+	}
+}
+
+func (o *outage) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if !o.on.Load() {
+			return next(ctx, cmds)
+		}
+		for _, cmd := range cmds {
+			cmd.SetErr(errLoading)
+		}
+		return errLoading
+	}
+}
+
 func newCache(t testing.TB, client redis.UniversalClient, r *rows, o Options) *Cache[hotState] {
 	t.Helper()
 	c, err := NewCache(client, CacheOptions[hotState]{Kind: "workflow", Load: r.load}, o)
@@ -134,7 +164,7 @@ func TestCache_keeps_nothing_of_a_change_that_may_not_have_been_committed(t *tes
 		want   error
 		listed bool // until its mark expires
 	}{
-		"rolled back": {commit: func(*rows) (map[string]hotState, error) {
+		"rolled back": {commit: func(r *rows) (map[string]hotState, error) {
 			return map[string]hotState{"a": {Version: 9}}, rolledBack
 		}, want: ErrRolledBack},
 		"it failed": {commit: func(*rows) (map[string]hotState, error) {
@@ -205,15 +235,58 @@ func TestCache_change_is_not_cut_short_by_one_with_less_time(t *testing.T) {
 	has(t, long, r, 1, 2)
 }
 
+// The mark alone keeps reads from putting anything in, if Redis evicted the list.
+func TestCache_puts_nothing_in_under_a_mark(t *testing.T) {
+	t.Parallel()
+	server, r := newServer(t), newRows("a")
+	c := newCache(t, newClient(t, server), r, quiet())
+	if err := c.Change(t.Context(), []string{"a"}, func(context.Context) (map[string]hotState, error) {
+		server.Del(c.space.StateChanges("workflow", "a"))
+		has(t, c, r, 1, 1)
+		has(t, c, r, 1, 2)
+		return nil, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What follows a change is done also for a caller who gave up; what is known of
+// one that took too long is not used.
+func TestCache_change_whose_caller_gave_up_or_took_too_long(t *testing.T) {
+	t.Parallel()
+	r := newRows("a")
+	c := newCache(t, newClient(t, newServer(t)), r, quiet())
+	ctx, cancel := context.WithCancel(t.Context())
+	write := func(context.Context) (map[string]hotState, error) {
+		cancel()
+		return map[string]hotState{"a": r.write("a")}, nil
+	}
+	if err := c.Change(ctx, []string{"a"}, write); err != nil {
+		t.Fatal(err)
+	}
+	has(t, c, r, 2, 0)
+	c.change = time.Second
+	if err := c.Change(t.Context(), []string{"a"}, func(ctx context.Context) (map[string]hotState, error) {
+		<-ctx.Done() // its time is over
+		return write(ctx)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	has(t, c, r, 3, 1)
+}
+
 // A process that died is listed for no longer than its time and a minute,
 // however many changes others make.
 func TestCache_forgets_changes_of_processes_that_died(t *testing.T) {
 	t.Parallel()
 	server, r := newServer(t), newRows("a")
 	c := newCache(t, newClient(t, server), r, quiet())
-	for left, loads := range map[time.Duration]int64{-clockSkew + time.Minute/2: 2, -clockSkew - time.Second: 1} {
+	for _, died := range []struct {
+		left  time.Duration // of its time
+		loads int64
+	}{{-clockSkew + time.Minute/2, 2}, {-clockSkew - time.Second, 1}} {
 		r.loads.Store(0)
-		died := redis.Z{Score: float64(time.Now().Add(left).UnixMicro()), Member: mark + "died"}
+		loads, died := died.loads, redis.Z{Score: float64(time.Now().Add(died.left).UnixMicro()), Member: mark + "died"}
 		if err := c.client.ZAdd(t.Context(), c.space.StateChanges("workflow", "a"), died).Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -362,7 +435,9 @@ func TestCache_keeps_nothing_while_any_change_is_under_way(t *testing.T) {
 	t.Parallel()
 	server := newServer(t)
 	r := newRows("a")
-	c := newCache(t, newClient(t, server), r, quiet())
+	client, down := newClient(t, server), new(outage)
+	client.AddHook(down)
+	c := newCache(t, client, r, quiet())
 	version := func() int {
 		got, err := c.Get(t.Context(), "a")
 		if err != nil {
@@ -378,13 +453,13 @@ func TestCache_keeps_nothing_while_any_change_is_under_way(t *testing.T) {
 			t.Errorf("between the two it is version %d", v)
 		}
 		r.write("a")
-		server.SetError("LOADING Redis is loading the dataset in memory")
+		down.on.Store(true)
 		return nil, err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	server.SetError("")
+	down.on.Store(false)
 	if v := version(); v != 3 {
 		t.Errorf("it is version %d; want 3", v)
 	}
@@ -398,15 +473,17 @@ func TestCache_without_Redis(t *testing.T) {
 	t.Parallel()
 	server := newServer(t)
 	r := newRows("a")
-	c := newCache(t, newClient(t, server), r, quiet())
+	client, down := newClient(t, server), new(outage)
+	client.AddHook(down)
+	c := newCache(t, client, r, quiet())
 	has(t, c, r, 1, 1)
-	server.SetError("LOADING Redis is loading the dataset in memory")
+	down.on.Store(true)
 	has(t, c, r, 1, 2) // from the database
 	called := false
 	change := func() error {
 		return c.Change(t.Context(), []string{"a"}, func(context.Context) (map[string]hotState, error) {
 			called = true
-			server.SetError("LOADING Redis is loading the dataset in memory")
+			down.on.Store(true)
 			return map[string]hotState{"a": r.write("a")}, nil
 		})
 	}
@@ -416,11 +493,11 @@ func TestCache_without_Redis(t *testing.T) {
 	if err := c.Invalidate(t.Context(), "a"); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("an invalidation gives %v", err)
 	}
-	server.SetError("")
+	down.on.Store(false)
 	if err := change(); err != nil || !called { // Redis goes away in the middle
 		t.Errorf("a change gives %v, and its transaction ran: %v", err, called)
 	}
-	server.SetError("")
+	down.on.Store(false)
 	loads := r.loads.Load()
 	has(t, c, r, 2, loads+1) // the mark is there
 	has(t, c, r, 2, loads+2)

@@ -112,7 +112,7 @@ var errNotAlone = errors.New("others change the state too")
 // state was touched since.
 func (g *guards) install(ctx context.Context, id, own string, looks bool, prepare func(tx *redis.Tx, fresh string) (func(redis.Pipeliner), error)) error {
 	name, changes := g.space.StateGuard(g.kind, id), g.space.StateChanges(g.kind, id)
-	watched := []string{name, changes}
+	watched := []string{name} // whoever lists a change sets it too
 	if looks {
 		watched = append(watched, g.space.State(g.kind, id))
 	}

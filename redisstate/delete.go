@@ -137,10 +137,12 @@ func (s *Store) removeListed(ctx context.Context, ids []string, of func(i int) s
 			listed[workflow] = append(listed[workflow], id)
 		}
 	}
+	rung := make([]*redis.IntCmd, len(ids))
 	queue := func(p redis.Pipeliner) error {
 		for i, id := range ids {
 			name := s.space.Config(id)
 			heads[i], replies[i] = p.GetRange(ctx, name, 0, headBytes-1), p.Del(ctx, name)
+			rung[i] = s.bells.ring(ctx, p, id)
 		}
 		for workflow, members := range listed {
 			p.ZRem(ctx, s.space.WorkflowIndex(workflow), members...)
@@ -148,12 +150,19 @@ func (s *Store) removeListed(ctx context.Context, ids []string, of func(i int) s
 		return nil
 	}
 	cmds, err := s.atOnce()(ctx, queue)
+	if s.bells.refused(ctx, rung) && s.ordered { // on Cluster the others were executed
+		cmds, err = s.atOnce()(ctx, queue)
+	}
 	if s.ordered && redis.IsExecAbortError(err) {
 		// Redis without memory refuses every transaction, but not these commands.
 		cmds, err = s.client.Pipelined(ctx, queue)
 	}
+	s.current.forget(ids...)
 	left := make(map[string][]string)
 	err = unlessReply(rediserr.Reason(err, cmds))
+	if s.bells.refused(ctx, rung) {
+		err = nil // what is said about configs is in the replies
+	}
 	for i, id := range ids {
 		gone[i] = replies[i].Val() > 0
 		if was := workflowOf(heads[i]); gone[i] && was != "" && s.ordered && was != of(i) {
@@ -224,17 +233,21 @@ func (s *Store) deleteIf(ctx context.Context, id string, content sum) (was bool,
 				return nil
 			}
 			of = workflowOf(head)
-			var reply *redis.IntCmd
+			var reply, bell *redis.IntCmd
 			_, err = tx.TxPipelined(ctx, func(p redis.Pipeliner) error {
-				reply = p.Del(ctx, name)
+				reply, bell = p.Del(ctx, name), s.bells.ring(ctx, p, id)
 				if s.ordered && of != "" {
 					p.ZRem(ctx, s.space.WorkflowIndex(of), id)
 				}
 				return nil
 			})
+			if s.bells.refused(ctx, []*redis.IntCmd{bell}) {
+				return redis.TxFailedErr // nothing was done: once more, without
+			}
 			was = reply.Val() > 0
 			return err
 		}, name)
+		s.current.forget(id)
 		switch {
 		case errors.Is(err, redis.TxFailedErr):
 			continue // someone wrote it meanwhile: look again

@@ -39,7 +39,8 @@
 //	            v
 //	            Options.Source, else ErrNotFound (a MissingError)
 //
-//	Get(ID) -> config:<id>, always from Redis: the current content
+//	Get(ID) -> config:<id>, always from Redis: the current content, unless
+//	           Options.NearCacheByKey lets memory answer
 //
 // Content under a digest cannot change, so the near cache needs no invalidation
 // for refs. It holds decoded values too: while it is in there a content is

@@ -5,23 +5,34 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
 // Get implements ConfigStore. A pinned key that was read before in this process
-// is answered without Redis.
+// is answered without Redis; so is one that is not, with Options.NearCacheByKey.
 func (s *Store) Get(ctx context.Context, key Key) (Config, error) {
 	if s.closed.Load() {
 		return Config{}, fail(opGet, ErrClosed)
 	}
-	if key.Digest != "" {
-		if k := s.near.get(key); k != nil {
-			s.slides.read(k.slide)
-			return Config{Ref: Ref(key), Workflow: k.workflow, content: k.content}, nil
-		}
+	if k := s.nearby(key); k != nil {
+		s.slides.read(k.slide)
+		return k.config(key.ID), nil
 	}
 	return s.read(ctx, key)
+}
+
+// nearby is what this process knows of a key.
+func (s *Store) nearby(key Key) *known {
+	if key.Digest == "" {
+		return s.current.get(key.ID)
+	}
+	return s.near.get(key)
+}
+
+func (k *known) config(id string) Config {
+	return Config{Ref: Ref{ID: id, Digest: k.digest}, Workflow: k.workflow, content: k.content}
 }
 
 // read answers one key from Redis.
@@ -30,11 +41,16 @@ func (s *Store) read(ctx context.Context, key Key) (Config, error) {
 	if err != nil {
 		return Config{}, fail(opGet, err)
 	}
-	raw, err := s.fetch(ctx, s.space.Config(key.ID))
-	config, err := s.open(ctx, key.ID, raw, err)
+	var remember *token
+	if !pinned {
+		remember = s.current.begin(key.ID)
+	}
+	f := s.fetch(ctx, &fetching{name: s.space.Config(key.ID), token: remember})
+	config, err := s.open(ctx, key.ID, f.raw, f.err)
+	s.current.done(remember, config.Ref.Digest, f.life)
 	if pinned && !holds(config, err, key) && !ends(err) {
-		raw, asideErr := s.fetch(ctx, s.aside(key.ID, want))
-		config, err = s.settle(ctx, key, err, raw, asideErr)
+		f := s.fetch(ctx, &fetching{name: s.aside(key.ID, want)})
+		config, err = s.settle(ctx, key, err, f.raw, f.err)
 	}
 	s.count(err)
 	if s.source != nil && errors.Is(err, ErrNotFound) {
@@ -45,9 +61,11 @@ func (s *Store) read(ctx context.Context, key Key) (Config, error) {
 
 // fetching is one GET on its way.
 type fetching struct {
-	name string
-	raw  []byte
-	err  error
+	name  string
+	token *token // not nil: what is left of its life is asked for too
+	raw   []byte
+	life  time.Duration // when it was read, or a little before
+	err   error
 	// cut tells that the connection failed after others of the pipeline had their
 	// replies: Redis is there, and a value that takes too long may be to blame.
 	cut bool
@@ -56,18 +74,18 @@ type fetching struct {
 // fetch reads one key. Reads at the same time share round trips, except on
 // Cluster. What a shared trip was cut off from is read again, once and alone: so
 // the caller is not worse off than without company.
-func (s *Store) fetch(ctx context.Context, name string) ([]byte, error) {
+func (s *Store) fetch(ctx context.Context, f *fetching) *fetching {
 	if !s.ordered {
-		return s.client.Get(ctx, name).Bytes()
+		s.fetchOne(ctx, f)
+		return f
 	}
-	f := &fetching{name: name}
 	if err := s.fetches.do(ctx, f); err != nil {
-		return nil, err
+		return &fetching{err: err} // f may still be on its way
 	}
 	if f.cut && ctx.Err() == nil {
 		s.fetchOne(ctx, f)
 	}
-	return f.raw, f.err
+	return f
 }
 
 // fetchShared makes one trip of fetches. Who wants the same shares the reply,
@@ -80,19 +98,25 @@ func (s *Store) fetchShared(ctx context.Context, all []*fetching) error {
 	first := make(map[string]*fetching, len(all))
 	distinct := make([]*fetching, 0, len(all))
 	for _, f := range all {
-		if first[f.name] == nil {
+		if first[f.name] == nil || (first[f.name].token == nil && f.token != nil) {
 			first[f.name] = f
 			distinct = append(distinct, f)
 		}
 	}
 	s.fetchAll(ctx, distinct)
 	for _, f := range all {
+		t := f.token
 		*f = *first[f.name]
+		f.token = t
 	}
 	return nil
 }
 
 func (s *Store) fetchOne(ctx context.Context, f *fetching) {
+	if f.token != nil {
+		s.fetchPipeline(ctx, []*fetching{f})
+		return
+	}
 	f.raw, f.err = s.client.Get(ctx, f.name).Bytes()
 	s.largest.note(f)
 }
@@ -103,11 +127,21 @@ func (s *Store) fetchAll(ctx context.Context, all []*fetching) {
 		s.fetchOne(ctx, all[0])
 		return
 	}
+	s.fetchPipeline(ctx, all)
+}
+
+func (s *Store) fetchPipeline(ctx context.Context, all []*fetching) {
 	replies := make([]*redis.StringCmd, len(all))
-	queue := make([]redis.Cmder, len(all))
+	lives := make(map[*fetching]*redis.DurationCmd)
+	queue := make([]redis.Cmder, 0, len(all))
 	for i, f := range all {
+		if f.token != nil {
+			// Before the value: one that comes after an expiry has no less.
+			lives[f] = redis.NewDurationCmd(ctx, time.Millisecond, "pttl", f.name)
+			queue = append(queue, lives[f])
+		}
 		replies[i] = redis.NewStringCmd(ctx, "get", f.name)
-		queue[i] = replies[i]
+		queue = append(queue, replies[i])
 	}
 	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error { return p.BatchProcess(ctx, queue...) })
 	whole := err != nil && !answers(err) // a hook of the host may fail all and mark none
@@ -117,6 +151,11 @@ func (s *Store) fetchAll(ctx context.Context, all []*fetching) {
 		if f.err == nil && len(f.raw) == 0 && whole {
 			f.err = err
 		}
+		if left := lives[f]; left != nil {
+			if f.life = left.Val(); f.life == forever {
+				f.life = maxCurrentAge
+			}
+		}
 		some = some || answers(f.err)
 		s.largest.note(f)
 	}
@@ -124,6 +163,9 @@ func (s *Store) fetchAll(ctx context.Context, all []*fetching) {
 		f.cut = some && !answers(f.err)
 	}
 }
+
+// forever is PTTL's answer for a key without expiry.
+const forever = time.Duration(-1)
 
 // answers tells whether Redis answered a command that ended in err.
 func answers(err error) bool {
@@ -209,12 +251,10 @@ func (s *Store) wanted(keys []Key, found map[Key]Config) ([]*reading, error) {
 			errs = append(errs, fmt.Errorf("%s (%s): key %d of %d: %w", opGet, family, i+1, len(keys), err))
 			continue
 		}
-		if pinned {
-			if k := s.near.get(key); k != nil {
-				s.slides.read(k.slide)
-				found[key] = Config{Ref: Ref(key), Workflow: k.workflow, content: k.content}
-				continue
-			}
+		if k := s.nearby(key); k != nil {
+			s.slides.read(k.slide)
+			found[key] = k.config(key.ID)
+			continue
 		}
 		rest = append(rest, &reading{key: key, want: want, pinned: pinned})
 	}
@@ -224,10 +264,19 @@ func (s *Store) wanted(keys []Key, found map[Key]Config) ([]*reading, error) {
 // readBatch reads current contents, then what must have been put aside. It
 // returns only errors that concern all keys.
 func (s *Store) readBatch(ctx context.Context, batch []*reading) error {
-	replies := s.getAll(ctx, batch, func(r *reading) string { return s.space.Config(r.key.ID) })
+	replies := s.getAll(ctx, batch, func(r *reading) *fetching {
+		f := &fetching{name: s.space.Config(r.key.ID)}
+		if !r.pinned {
+			f.token = s.current.begin(r.key.ID)
+		}
+		return f
+	})
 	var again []*reading
 	for i, r := range batch {
 		r.config, r.err = s.open(ctx, r.key.ID, replies[i].raw, replies[i].err)
+		s.current.done(replies[i].token, r.config.Ref.Digest, replies[i].life)
+	}
+	for _, r := range batch {
 		if ends(r.err) {
 			return r.err
 		}
@@ -238,7 +287,7 @@ func (s *Store) readBatch(ctx context.Context, batch []*reading) error {
 	if len(again) == 0 {
 		return nil
 	}
-	replies = s.getAll(ctx, again, func(r *reading) string { return s.aside(r.key.ID, r.want) })
+	replies = s.getAll(ctx, again, func(r *reading) *fetching { return &fetching{name: s.aside(r.key.ID, r.want)} })
 	for i, r := range again {
 		if r.config, r.err = s.settle(ctx, r.key, r.err, replies[i].raw, replies[i].err); ends(r.err) {
 			return r.err
@@ -248,10 +297,10 @@ func (s *Store) readBatch(ctx context.Context, batch []*reading) error {
 }
 
 // getAll reads one key per reading in one pipeline. Each has its own error.
-func (s *Store) getAll(ctx context.Context, batch []*reading, name func(*reading) string) []*fetching {
+func (s *Store) getAll(ctx context.Context, batch []*reading, of func(*reading) *fetching) []*fetching {
 	all := make([]*fetching, len(batch))
 	for i, r := range batch {
-		all[i] = &fetching{name: name(r)}
+		all[i] = of(r)
 	}
 	s.fetchAll(ctx, all)
 	return all

@@ -423,8 +423,11 @@ func (lost) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next 
 func (lost) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		err := next(ctx, cmds)
-		if last := cmds[len(cmds)-1]; last.Name() == "del" {
-			last.SetErr(io.ErrUnexpectedEOF)
+		for i := range slices.Backward(cmds) {
+			if cmds[i].Name() == "del" {
+				cmds[i].SetErr(io.ErrUnexpectedEOF)
+				break
+			}
 		}
 		return err
 	}

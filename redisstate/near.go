@@ -13,8 +13,8 @@ import (
 
 // near is the in-process cache of contents read by Ref. It is keyed by id, so
 // that everything known of an id goes at once, and holds a few contents per id.
-// Contents are immutable, so what it answers is never stale. A cache of the
-// current content of ids belongs into the same entries, see nearEntry.
+// Contents are immutable, so what it answers is never stale. Which of them is the
+// current one of an id, current knows.
 type near struct {
 	cache  *otter.Cache[string, *nearEntry]
 	hits   prometheus.Counter
@@ -83,13 +83,19 @@ func (n *near) get(key Key) *known {
 	if n == nil {
 		return nil
 	}
-	if e, ok := n.cache.GetIfPresent(key.ID); ok {
-		if k := e.find(key.Digest); k != nil {
-			n.hits.Inc()
-			return k
-		}
+	if k := n.find(key); k != nil {
+		n.hits.Inc()
+		return k
 	}
 	n.misses.Inc()
+	return nil
+}
+
+// find is get uncounted.
+func (n *near) find(key Key) *known {
+	if e, ok := n.cache.GetIfPresent(key.ID); ok {
+		return e.find(key.Digest)
+	}
 	return nil
 }
 

@@ -107,6 +107,16 @@ type Options struct {
 	// config counts three times its JSON, since the decoded value is kept too.
 	// Negative means no cache. Defaults to 64 MiB.
 	NearCacheBytes int64
+	// NearCacheByKey lets reads by id be answered from that cache too. Defaults to
+	// false: they are asked of Redis, and see what the last Set that returned
+	// left. With it, what another process overwrites or deletes may be read for
+	// about a millisecond more, for up to 4 s if the connection that tells of it
+	// dies silently, and for up to 30 s if Redis removes a config by itself
+	// (eviction, FLUSHALL), loses what it acknowledged in a fail-over, or if the
+	// process that overwrote it may not publish. It needs a near cache and a client
+	// that reads from masters only, keeps one more connection per process, and
+	// sends a message a second to each master.
+	NearCacheByKey bool
 	// Codec turns values into JSON and back. Defaults to encoding/json.
 	Codec Codec
 	// Compression is how new values are compressed: none, s2 or zstd. Reading
@@ -229,6 +239,9 @@ func (o Options) validateStore() error {
 	}
 	if !o.Compression.valid() {
 		errs = append(errs, invalid("Compression is %.32q; use %s, %s or %s", string(o.Compression), CompressionNone, CompressionS2, CompressionZstd))
+	}
+	if o.NearCacheByKey && o.NearCacheBytes < 0 {
+		errs = append(errs, invalid("NearCacheByKey needs a near cache; set NearCacheBytes to 0 for the default, or to a bound"))
 	}
 	switch {
 	case o.Keys != nil && o.Keys.newest() == nil:

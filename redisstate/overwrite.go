@@ -115,24 +115,56 @@ func (s *Store) overwrite(ctx context.Context, batch []*writing) error {
 	return s.putAside(ctx, late, false)
 }
 
-// replace writes values over those that are there. Their lives may be shorter.
+// replace writes values over those that are there. Their lives may be shorter. On
+// Cluster each is a transaction of its own, with its bell.
 func (s *Store) replace(ctx context.Context, batch []*writing) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	cmds, err := s.atOnce()(ctx, func(p redis.Pipeliner) error {
-		for _, x := range s.indexes(batch) { // with the life that conflicts found
-			x.exact = true
-			x.add(ctx, p)
-		}
-		for _, w := range batch {
-			w.reply = redis.NewStringCmd(ctx, "set", w.key, w.raw, "px", w.new.ttl.Milliseconds(), "get")
-			_ = p.Process(ctx, w.reply)
-			s.leave(ctx, p, w)
-		}
-		return nil
+	listed := s.indexes(batch) // with the life that conflicts found
+	for _, x := range listed {
+		x.exact = true
+	}
+	if s.ordered {
+		return s.replaceAll(ctx, listed, batch)
+	}
+	if _, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error { addAll(ctx, p, listed); return nil }); err != nil {
+		return err
+	}
+	return inParallel(len(batch), parallelWrites, allErrors, func(i int) error { return s.replaceAll(ctx, nil, batch[i:i+1]) })
+}
+
+// parallelWrites bounds the transactions of one call on Cluster.
+const parallelWrites = 8
+
+func (s *Store) replaceAll(ctx context.Context, listed []*index, batch []*writing) error {
+	return s.ringing(ctx, batch, func(bell func(p redis.Pipeliner, w *writing)) ([]redis.Cmder, error) {
+		return s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+			addAll(ctx, p, listed)
+			for _, w := range batch {
+				w.reply = redis.NewStringCmd(ctx, "set", w.key, w.raw, "px", w.new.ttl.Milliseconds(), "get")
+				_ = p.Process(ctx, w.reply)
+				s.leave(ctx, p, w)
+				bell(p, w)
+			}
+			return nil
+		})
 	})
-	return unlessReply(rediserr.Reason(err, cmds))
+}
+
+// ringing makes a transaction that writes over configs and rings for them. If
+// bells are refused, it is made without.
+func (s *Store) ringing(ctx context.Context, batch []*writing, do func(bell func(redis.Pipeliner, *writing)) ([]redis.Cmder, error)) error {
+	for {
+		var rung []*redis.IntCmd
+		cmds, err := do(func(p redis.Pipeliner, w *writing) { rung = append(rung, s.bells.ring(ctx, p, w.ref.ID)) })
+		for _, w := range batch { // also if it failed: it may have been executed
+			s.current.forget(w.ref.ID)
+		}
+		if !s.bells.refused(ctx, rung) {
+			return unlessReply(rediserr.Reason(err, cmds))
+		}
+	}
 }
 
 // rewrite changes what is stored with a content, and its life only to a longer
@@ -149,17 +181,20 @@ func (s *Store) rewrite(ctx context.Context, w *writing) error {
 	}
 	var left *redis.DurationCmd
 	ttl := w.new.ttl.Milliseconds()
-	cmds, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		addAll(ctx, p, listed)
-		w.reply = redis.NewStringCmd(ctx, "set", w.key, w.raw, "get", "keepttl")
-		_ = p.Process(ctx, w.reply)
-		s.leave(ctx, p, w)
-		p.Do(ctx, "pexpire", w.key, ttl, "nx")
-		p.Do(ctx, "pexpire", w.key, ttl, "gt")
-		left = p.PTTL(ctx, w.key)
-		return nil
+	err := s.ringing(ctx, []*writing{w}, func(bell func(redis.Pipeliner, *writing)) ([]redis.Cmder, error) {
+		return s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+			addAll(ctx, p, listed)
+			w.reply = redis.NewStringCmd(ctx, "set", w.key, w.raw, "get", "keepttl")
+			_ = p.Process(ctx, w.reply)
+			s.leave(ctx, p, w)
+			p.Do(ctx, "pexpire", w.key, ttl, "nx")
+			p.Do(ctx, "pexpire", w.key, ttl, "gt")
+			left = p.PTTL(ctx, w.key)
+			bell(p, w)
+			return nil
+		})
 	})
-	if err = unlessReply(rediserr.Reason(err, cmds)); err != nil {
+	if err != nil {
 		return err
 	}
 	if life := left.Val(); life > w.new.ttl && w.new.workflow != "" {

@@ -72,8 +72,9 @@ type Scope struct {
 
 // Store is the ConfigStore, MetadataStore and Lifetimes on Redis. NewStore makes
 // one. It is safe for concurrent use. Unless Options.FixedTTL is set it runs one
-// goroutine, from its first read or write until Close. While callers share round
-// trips, those have goroutines of their own, which end with them.
+// goroutine, from its first read or write until Close, with
+// Options.NearCacheByKey a few more, from the first read by id. While callers share
+// round trips, those have goroutines of their own, which end with them.
 type Store struct {
 	client   redis.UniversalClient
 	space    keys.Space
@@ -81,7 +82,9 @@ type Store struct {
 	maxBytes int
 	codec    Codec
 	envelope envelope
-	near     *near // nil: no near cache
+	near     *near    // nil: no near cache
+	current  *current // nil: reads by id are not answered from it
+	bells    *bells
 	contents *contents
 	blobs    blobs
 	slides   *slides // nil: reads do not extend times to live
@@ -109,9 +112,9 @@ var (
 )
 
 // NewStore makes a store on a client, which it never closes. Of the options it
-// uses Namespace, TTL, FixedTTL, Source, MaxConfigBytes, NearCacheBytes, Codec,
-// Compression, Keys, RequireEncryption and the telemetry. No I/O. Errors wrap
-// ErrInvalidOptions.
+// uses Namespace, TTL, FixedTTL, Source, MaxConfigBytes, NearCacheBytes,
+// NearCacheByKey, Codec, Compression, Keys, RequireEncryption and the telemetry.
+// No I/O. Errors wrap ErrInvalidOptions.
 func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 	if client == nil {
 		return nil, invalid("no client given to NewStore; use Conn.Client")
@@ -152,6 +155,15 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 		now:      time.Now,
 		tidies:   func() bool { return rand.N(tidyEvery) == 0 },
 	}
+	s.bells = &bells{space: space, log: tel.Log}
+	if o.NearCacheByKey {
+		if err := readsMasters("NewStore with NearCacheByKey", client); err != nil {
+			return nil, err
+		}
+		if s.current, err = s.newCurrent(o.NearCacheBytes); err != nil {
+			return nil, err
+		}
+	}
 	s.fetches.send, s.fetches.size = s.fetchShared, func(*fetching) int { return int(s.largest.bytes.Load()) }
 	s.creates.send, s.creates.size = s.createAll, sizeOf
 	s.loads.op, s.loads.family = opSource, family
@@ -180,6 +192,7 @@ func (s *Store) Close() error {
 		s.slides.close()
 		s.fetches.wait()
 		s.creates.wait()
+		s.current.close()
 		s.near.close()
 	}
 	return nil

@@ -77,8 +77,9 @@ func New(client redis.UniversalClient, options Options) *Bus {
 	return b
 }
 
-// Listen adds a listener. It does no I/O; Wait tells when the channel is
-// subscribed.
+// Listen adds a listener. Channels that are asked for together, as after a lost
+// connection, are confirmed in the order of their names. It does
+// no I/O; Wait tells when the channel is subscribed.
 func (b *Bus) Listen(name string, l Listener) *Registration {
 	r := &Registration{bus: b, channel: name, listener: l, first: make(chan struct{})}
 	b.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -155,6 +156,8 @@ func (s *session) reconcile() (idle bool, err error) {
 	return len(s.have) == 0, nil
 }
 
+// difference tells the channels to ask for, in the order of their names, and those
+// to leave.
 func (s *session) difference() (wanted, unwanted []string) {
 	s.bus.mu.Lock()
 	defer s.bus.mu.Unlock()
@@ -169,6 +172,7 @@ func (s *session) difference() (wanted, unwanted []string) {
 			delete(s.bus.confirmed, name) // who listens from now on waits for the next confirmation
 		}
 	}
+	slices.Sort(wanted)
 	return wanted, unwanted
 }
 

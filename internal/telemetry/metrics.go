@@ -18,6 +18,7 @@ type Metrics struct {
 
 	SourceLoads   *prometheus.CounterVec // redis_source_loads_total{outcome}
 	CacheBypass   *prometheus.CounterVec // redis_cache_bypass_seconds_total{cache}
+	NearCache     *prometheus.CounterVec // redis_near_cache_total{event}
 	StateCache    *prometheus.CounterVec // redis_state_cache_total{event}
 	TTLExtensions *prometheus.CounterVec // redis_ttl_extensions_total{outcome}
 
@@ -63,6 +64,14 @@ const (
 	ExtensionFailed  = "failed"  // Redis did not take it
 )
 
+// Label values of Metrics.NearCache.
+const (
+	NearFilled    = "filled"    // which content an id has was remembered
+	NearOvertaken = "overtaken" // it was not, because it changed meanwhile
+	NearBell      = "bell"      // a process said that an id changed
+	NearFlushed   = "flushed"   // everything was forgotten, because such a word may have been missed
+)
+
 // Label values of Metrics.StateCache.
 const (
 	StateStale       = "stale"       // a state that was invalidated was there and not used
@@ -95,6 +104,7 @@ func newMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		SourceLoads:   r.counterVec("redis_source_loads_total", "Configs that were not in Redis and were asked of the host's Source, by outcome.", "outcome"),
 		TTLExtensions: r.counterVec("redis_ttl_extensions_total", "Times to live that reads asked to extend, by outcome.", "outcome"),
 
+		NearCache:  r.counterVec("redis_near_cache_total", "What happened to the near cache of current configs beside hits, by event.", "event"),
 		StateCache: r.counterVec("redis_state_cache_total", "What happened to cached states beside hits and misses, by event.", "event"),
 
 		LockAcquire: r.counterVec("redis_lock_acquire_total", "Lock acquisitions, by outcome.", "outcome"),
@@ -127,6 +137,9 @@ func newMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	}
 	for _, outcome := range []string{ExtensionSent, ExtensionDropped, ExtensionFailed} {
 		m.TTLExtensions.WithLabelValues(outcome)
+	}
+	for _, event := range []string{NearFilled, NearOvertaken, NearBell, NearFlushed} {
+		m.NearCache.WithLabelValues(event)
 	}
 	for _, event := range []string{StateStale, StateBypass, StateInvalidated, StateWritten, StateUnfit, StateRefused, StateUnknown, StateUnconfirmed} {
 		m.StateCache.WithLabelValues(event)

@@ -1,0 +1,466 @@
+package redisstate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/temporal-redis/internal/keys"
+)
+
+func byKey() Options {
+	o := quiet()
+	o.NearCacheByKey = true
+	return o
+}
+
+// newNearStore makes a store that answers reads by id, and waits until it may.
+func newNearStore(t *testing.T, client redis.UniversalClient) *Store {
+	t.Helper()
+	s := newStore(t, client, byKey())
+	hearsBells(t, s)
+	return s
+}
+
+// hearsBells waits until bells are known to arrive.
+func hearsBells(t *testing.T, s *Store) {
+	t.Helper()
+	eventually(t, "bells are known to arrive", s.current.beats.fresh)
+}
+
+// eventually waits until something is so.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	late := time.After(30 * time.Second)
+	for !is() {
+		select {
+		case <-look.C:
+		case <-late:
+			t.Fatalf("it did not come about that %s", what)
+		}
+	}
+}
+
+// reads checks what a store says that an id has, and whether it asked Redis.
+func readsNow(t *testing.T, s *Store, want int, near bool) {
+	t.Helper()
+	before := testutil.ToFloat64(s.hits) + testutil.ToFloat64(s.misses)
+	c, err := s.Get(t.Context(), ID("a"))
+	got := valueOf(t, c, err)
+	asked := testutil.ToFloat64(s.hits)+testutil.ToFloat64(s.misses) > before
+	if err != nil || got != want || asked == near {
+		t.Errorf("it is %d, %v, and Redis was asked: %v; want %d, asked: %v", got, err, asked, want, !near)
+	}
+}
+
+func TestStore_answers_ids_from_memory_until_a_bell_rings(t *testing.T) {
+	t.Parallel()
+	server := newServer(t)
+	s, other := newNearStore(t, newClient(t, server)), newStore(t, newClient(t, server), quiet())
+	heard := func() float64 { return testutil.ToFloat64(s.current.bells) }
+	for name, change := range map[string]func() int{
+		"another content": func() int {
+			saves(t, other, Entry{ID: "a", Value: 2})
+			return 2
+		},
+		"another workflow": func() int {
+			saves(t, other, Entry{ID: "a", Value: 1, Workflow: "w2"})
+			return 1
+		},
+		"deleted and saved again": func() int {
+			if n, err := other.Delete(t.Context(), ID("a")); n != 1 || err != nil {
+				t.Errorf("deleted %d, %v", n, err)
+			}
+			saves(t, other, Entry{ID: "a", Value: 3})
+			return 3
+		},
+		"deleted by its ref": func() int {
+			ref := Ref{ID: "a", Digest: currentDigest(t, other, "a")}
+			if n, err := other.Delete(t.Context(), ref.Key()); n != 1 || err != nil {
+				t.Errorf("deleted %d, %v", n, err)
+			}
+			saves(t, other, Entry{ID: "a", Value: 4})
+			return 4
+		},
+		"deleted with its workflow": func() int {
+			if n, err := other.DeleteWorkflow(t.Context(), "w"); n != 1 || err != nil {
+				t.Errorf("deleted %d, %v", n, err)
+			}
+			saves(t, other, Entry{ID: "a", Value: 5})
+			return 5
+		},
+	} {
+		t.Run(name, func(t *testing.T) { // one after the other
+			if _, err := other.Delete(t.Context(), ID("a")); err != nil {
+				t.Fatal(err)
+			}
+			saves(t, other, Entry{ID: "a", Value: 1, Workflow: "w"})
+			eventually(t, "it is read from Redis and remembered", func() bool {
+				before := testutil.ToFloat64(s.hits)
+				_, err := s.Get(t.Context(), ID("a"))
+				return err == nil && testutil.ToFloat64(s.hits) == before
+			})
+			readsNow(t, s, 1, true)
+			before := heard()
+			want := change()
+			eventually(t, "a bell is heard", func() bool { return heard() > before })
+			readsNow(t, s, want, false)
+			readsNow(t, s, want, true)
+			got, err := s.GetMany(t.Context(), ID("a"), ID("none"))
+			if err != nil || len(got) != 1 {
+				t.Errorf("together they are %v, %v", got, err)
+			}
+		})
+	}
+}
+
+// valueOf is the number that was read.
+func valueOf(t *testing.T, c Config, err error) int {
+	t.Helper()
+	if err != nil {
+		return -1
+	}
+	n, err := Decode[int](c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return *n
+}
+
+func currentDigest(t *testing.T, s *Store, id string) Digest {
+	t.Helper()
+	c, err := s.Get(t.Context(), ID(id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Ref.Digest
+}
+
+// What this process writes it sees at once, whatever becomes of the bell.
+func TestStore_forgets_what_it_wrote_itself(t *testing.T) {
+	t.Parallel()
+	s := newNearStore(t, newClient(t, newServer(t)))
+	s.current.beats.bell = func(string) {}
+	s.current.beats.bus.Close() // from now on it hears nothing
+	for i, write := range []func() error{
+		func() error { _, err := s.Set(t.Context(), Entry{ID: "a", Value: 1, Workflow: "w"}); return err },
+		func() error { _, err := s.Set(t.Context(), Entry{ID: "a", Value: 2, Workflow: "w"}); return err },
+		func() error { _, err := s.Delete(t.Context(), ID("a")); return err },
+		func() error { _, err := s.Set(t.Context(), Entry{ID: "a", Value: 4, Workflow: "w"}); return err },
+		func() error {
+			_, err := s.Delete(t.Context(), Key{ID: "a", Digest: currentDigest(t, s, "a")})
+			return err
+		},
+		func() error { _, err := s.Set(t.Context(), Entry{ID: "a", Value: 6, Workflow: "w"}); return err },
+		func() error { _, err := s.DeleteWorkflow(t.Context(), "w"); return err },
+	} {
+		trust(s)
+		if err := write(); err != nil {
+			t.Fatal(err)
+		}
+		c, err := s.Get(t.Context(), ID("a"))
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		got := valueOf(t, c, err)
+		if err != nil || got != i+1 {
+			t.Errorf("after write %d it is %d, %v", i+1, got, err)
+		}
+		readsNow(t, s, got, true)
+	}
+}
+
+// trust makes a store believe that bells arrive, unless it listens already.
+func trust(s *Store) {
+	s.current.beats.start.Do(func() {})
+	s.current.beats.until.Store(int64(time.Hour))
+	s.current.beats.untilWall.Store(time.Now().Add(time.Hour).UnixNano())
+}
+
+// A read is overtaken by a bell, or by a flush: what it brings is not remembered.
+func TestCurrent_remembers_nothing_that_was_overtaken(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		meanwhile func(c *current)
+		life      time.Duration
+		want      bool
+	}{
+		"nothing":              {life: time.Second, want: true},
+		"a bell of another":    {meanwhile: func(c *current) { c.heard("b") }, life: time.Second, want: true},
+		"a bell":               {meanwhile: func(c *current) { c.heard("a") }, life: time.Second},
+		"a write of its own":   {meanwhile: func(c *current) { c.forget("b", "a") }, life: time.Second},
+		"a flush":              {meanwhile: func(c *current) { c.forgetAll() }, life: time.Second},
+		"it expired":           {life: 0},
+		"it was not there":     {life: noKey},
+		"another read and end": {meanwhile: func(c *current) { c.done(c.begin("a"), "", 0) }, life: time.Second, want: true},
+		"a bell for another read that ended": {meanwhile: func(c *current) {
+			other := c.begin("a")
+			c.heard("a")
+			c.done(other, "sha256:x", time.Second)
+		}, life: time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStore(t, newClient(t, newServer(t)), byKey())
+			trust(s)
+			saves(t, s, Entry{ID: "a", Value: 1})
+			digest := currentDigest(t, s, "a")
+			s.current.forget("a")
+			token := s.current.begin("a")
+			if test.meanwhile != nil {
+				test.meanwhile(s.current)
+			}
+			s.current.done(token, digest, test.life)
+			if got := s.current.get("a") != nil; got != test.want {
+				t.Errorf("it is remembered: %v", got)
+			}
+			if len(s.current.tokens) != 0 {
+				t.Errorf("left are %d tokens", len(s.current.tokens))
+			}
+		})
+	}
+}
+
+// An entry ends with the life of what was read, as it was before it was read, and
+// after maxCurrentAge.
+func TestCurrent_remembers_nothing_for_too_long(t *testing.T) {
+	t.Parallel()
+	for life, want := range map[time.Duration]time.Duration{
+		10 * time.Second: 10 * time.Second,
+		time.Hour:        maxCurrentAge,
+		forever:          maxCurrentAge,
+	} {
+		server := newServer(t)
+		s := newStore(t, newClient(t, server), byKey())
+		trust(s)
+		saves(t, s, Entry{ID: "a", Value: 1, TTL: max(life, time.Millisecond)})
+		if life == forever {
+			if err := s.client.Persist(t.Context(), s.space.Config("a")).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := s.current.beats.now()
+		readsNow(t, s, 1, false)
+		after := s.current.beats.now()
+		now, ok := s.current.known.GetIfPresent("a")
+		if !ok || now.until < before+want-time.Second || now.until > after+want {
+			t.Errorf("with %v to live it is remembered: %v, until %v; it was read from %v to %v", life, ok, now.until, before, after)
+		}
+		s.current.known.Set("a", currently{digest: now.digest, until: s.current.beats.now()})
+		readsNow(t, s, 1, false)
+	}
+}
+
+// Without the content itself, or word that bells arrive, Redis is asked.
+func TestStore_asks_Redis_when_in_doubt(t *testing.T) {
+	t.Parallel()
+	for name, doubt := range map[string]func(s *Store){
+		"the content went":           func(s *Store) { s.near.drop("a") },
+		"no beat for a while":        func(s *Store) { s.current.beats.until.Store(int64(s.current.beats.now())) },
+		"the machine was suspended":  func(s *Store) { s.current.beats.untilWall.Store(time.Now().UnixNano()) },
+		"everything was forgotten":   func(s *Store) { s.current.forgetAll() },
+		"the channel was subscribed": func(s *Store) { s.current.beats.again(true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStore(t, newClient(t, newServer(t)), byKey())
+			trust(s)
+			saves(t, s, Entry{ID: "a", Value: 1})
+			readsNow(t, s, 1, false)
+			readsNow(t, s, 1, true)
+			doubt(s)
+			readsNow(t, s, 1, false)
+		})
+	}
+}
+
+func TestNewStore_refuses_a_near_cache_by_key_that_cannot_be(t *testing.T) {
+	t.Parallel()
+	o := byKey()
+	o.NearCacheBytes = -1
+	if _, err := NewStore(newClient(t, newServer(t)), o); !errors.Is(err, ErrInvalidOptions) {
+		t.Errorf("without a near cache: %v", err)
+	}
+	replicas := redis.NewClusterClient(&redis.ClusterOptions{ReadOnly: true})
+	t.Cleanup(func() { _ = replicas.Close() })
+	if _, err := NewStore(replicas, byKey()); !errors.Is(err, ErrInvalidOptions) {
+		t.Errorf("with a client that reads from replicas: %v", err)
+	}
+}
+
+// newBeatsFor makes beats whose flushes are counted, and which do not listen.
+func newBeatsFor(t *testing.T, client redis.UniversalClient) (b *beats, flushes *int) {
+	t.Helper()
+	space, err := keys.NewSpace("beats", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, flushes = newBeats(client, space, slog.New(slog.DiscardHandler), prometheus.NewCounter(prometheus.CounterOpts{})), new(int)
+	b.flush, b.bell = func() { *flushes++ }, func(string) {}
+	b.start.Do(func() {})
+	return b, flushes
+}
+
+func TestBeats(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b, flushes := newBeatsFor(t, nil)
+		defer b.close()
+		beat := func(address string) { b.send(t.Context(), silentClient{}, address) }
+		expect := func(when string, fresh bool, more int) {
+			t.Helper()
+			if b.fresh() != fresh || *flushes != more {
+				t.Errorf("%s: bells are known to arrive: %v, %d flushes; want %v, %d", when, b.fresh(), *flushes, fresh, more)
+			}
+			*flushes = 0
+		}
+		expect("at first", false, 0)
+		b.among("m1", "m2")
+		expect("with masters", false, 1)
+		beat("m1")
+		b.hear("1 m1")
+		expect("before the bells' channel is subscribed", false, 0)
+		b.again(true)
+		b.again(false)
+		expect("subscribed", false, 2)
+		beat("m1")
+		beat("m2")
+		b.hear("2 m1")
+		expect("with one master heard", false, 0)
+		b.hear("1 m2")
+		expect("with both", true, 0)
+		for _, nonsense := range []string{"", "x m1", "2 m1", "9 m1", "3 m3", "-1 m1"} {
+			b.hear(nonsense)
+		}
+		expect("after nonsense", true, 0)
+		time.Sleep(beatsFor - time.Second)
+		beat("m1")
+		b.hear("3 m1")
+		expect("before the oldest is too old", true, 0)
+		time.Sleep(time.Second)
+		expect("when it is", false, 0)
+		beat("m2")
+		b.hear("2 m2")
+		expect("heard again, in order", true, 0)
+		beat("m1")
+		beat("m1")
+		b.hear("5 m1")
+		expect("with one left out", false, 1)
+		beat("m2")
+		b.hear("3 m2")
+		expect("and both heard", true, 0)
+		b.among("m2", "m1")
+		expect("with the same masters", true, 0)
+		b.passed(time.Second, 2*time.Second)
+		expect("after a suspension", false, 1)
+		beat("m1")
+		beat("m2")
+		b.hear("6 m1")
+		b.hear("4 m2")
+		expect("and both heard", true, 0)
+		b.passed(time.Second, time.Second-time.Hour) // somebody set the clock back
+		expect("after a step of the clock", true, 0)
+		b.among("m1", "m3")
+		expect("with another master", false, 1)
+		for range 2 * keptBeats {
+			beat("m3")
+		}
+		if n := len(b.masters["m3"].at); n > keptBeats {
+			t.Errorf("%d beats are remembered", n)
+		}
+	})
+}
+
+// silentClient takes what is published.
+type silentClient struct{ redis.Cmdable }
+
+func (silentClient) Publish(ctx context.Context, _ string, _ any) *redis.IntCmd {
+	return redis.NewIntCmd(ctx)
+}
+
+// denying answers PUBLISH as Redis does when a user may not, in and outside of
+// transactions.
+type denying struct{ asked *int }
+
+func (denying) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (denying) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (d denying) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		refused := redis.Error(replyError("NOPERM this user has no permissions to access the channel used as argument"))
+		for _, cmd := range cmds {
+			if cmd.Name() != "publish" {
+				continue
+			}
+			*d.asked++
+			if cmds[0].Name() != "multi" {
+				continue
+			}
+			for _, other := range cmds {
+				other.SetErr(replyError("EXECABORT Transaction discarded because of previous errors."))
+			}
+			cmd.SetErr(refused)
+			return refused
+		}
+		return next(ctx, cmds)
+	}
+}
+
+type replyError string
+
+func (e replyError) Error() string { return string(e) }
+func (replyError) RedisError()     {}
+
+// Who may not publish writes all the same, and says so once.
+func TestStore_writes_without_bells_if_it_may_not_ring(t *testing.T) {
+	t.Parallel()
+	client := newClient(t, newServer(t))
+	asked := 0
+	client.AddHook(denying{&asked})
+	var log bytes.Buffer
+	o := quiet()
+	o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	s := newStore(t, client, o)
+	for i := range 3 {
+		saves(t, s, Entry{ID: "a", Value: i, Workflow: "w"})
+	}
+	if n, err := s.Delete(t.Context(), ID("a")); n != 1 || err != nil {
+		t.Errorf("deleted %d, %v", n, err)
+	}
+	if n := bytes.Count(log.Bytes(), []byte("may not publish")); n != 1 || asked != 1 {
+		t.Errorf("it asked %d times and said so %d times: %s", asked, n, &log)
+	}
+}
+
+func TestBells_ring_for_ids_as_they_are(t *testing.T) {
+	t.Parallel()
+	space, err := keys.NewSpace("ns", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bells{space: space}
+	server := newServer(t)
+	client := newClient(t, server)
+	for _, id := range []string{"a", "a}b{", "a:b@c", "ü%"} {
+		var bell *redis.IntCmd
+		_, _ = client.Pipelined(t.Context(), func(p redis.Pipeliner) error { bell = b.ring(t.Context(), p, id); return nil })
+		payload, _ := bell.Args()[2].(string)
+		if got, ok := b.parse(payload); got != id || !ok {
+			t.Errorf("%q became %q, %v", id, got, ok)
+		}
+	}
+	for _, payload := range []string{"", "{}", "ns:config:a", "{ns:config:a", "{other:config:a}", "{ns:config:a@sha256:x}"} {
+		if id, ok := b.parse(payload); ok {
+			t.Errorf("%q was taken for %q", payload, id)
+		}
+	}
+}
