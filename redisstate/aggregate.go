@@ -23,7 +23,8 @@ type Aggregate[H, P any] struct {
 
 // NewAggregateCache makes a cache of states with parts: one hash each, with a
 // field for each part. Use PutHead, PutPart and RemovePart on its Changes. All is
-// as NewCache says; MaxConfigBytes is for the whole of a state.
+// as NewCache says; MaxConfigBytes is for the whole of a state. Where Cache says
+// that a state may be too old, its parts may also be of different moments.
 func NewAggregateCache[H, P any](client redis.UniversalClient, c CacheOptions[Aggregate[H, P]], o Options) (*Cache[Aggregate[H, P]], error) {
 	return newCacheOf(client, c, o, func(t *text, ttl time.Duration) shape[Aggregate[H, P]] {
 		return parted[H, P]{t, ttl}

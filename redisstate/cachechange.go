@@ -25,7 +25,7 @@ func (c *Cache[T]) Invalidate(ctx context.Context, ids ...string) error {
 // Change goes around a transaction of the host that changes the states of ids.
 // First it lists itself as under way, so that nothing of them is used or put in;
 // if Redis refuses that, commit is not called and the error wraps ErrUnavailable
-// or ErrDenied. Then it calls commit, whose context ends after three quarters of
+// (after 3 s, if Redis says nothing) or ErrDenied. Then it calls commit, whose context ends after three quarters of
 // CacheOptions.ChangeTimeout. It must have ended its transaction when it returns,
 // and returns the states that are in the database now, as far as it read or wrote
 // them inside the transaction: those are kept (write-through), the others are
@@ -69,10 +69,12 @@ type edit[T any] struct {
 func (c *Cache[T]) around(ctx context.Context, ids []string, commit func(ctx context.Context) (map[string]*edit[T], error)) error {
 	began := time.Now()
 	own := mark + rand.Text()
-	before, err := c.mark(ctx, ids, own)
+	marking, marked := context.WithTimeout(ctx, scaled(markTimeout, ids))
+	before, err := c.mark(marking, ids, own)
+	marked()
 	if err != nil {
 		c.events.WithLabelValues(telemetry.StateRefused).Inc()
-		c.follow(ctx, ids, func(ctx context.Context) error { return c.drop(ctx, ids, own) })
+		c.follow(ctx, unmarkTimeout, ids, func(ctx context.Context) error { return c.drop(ctx, ids, own) })
 		return rediserr.Wrap(ctx, opCacheChange, stateFamily, err)
 	}
 	bounded, stop := context.WithDeadline(ctx, began.Add(c.change*3/4))
@@ -87,7 +89,7 @@ func (c *Cache[T]) around(ctx context.Context, ids []string, commit func(ctx con
 		if time.Since(began) >= c.change*3/4 {
 			edits = nil
 		}
-		c.follow(ctx, ids, func(ctx context.Context) error { return c.settleChange(ctx, ids, own, before, edits) })
+		c.follow(ctx, followTimeout, ids, func(ctx context.Context) error { return c.settleChange(ctx, ids, own, before, edits) })
 	}()
 	edits, err = commit(bounded)
 	known = err == nil || errors.Is(err, ErrRolledBack)
@@ -97,17 +99,24 @@ func (c *Cache[T]) around(ctx context.Context, ids []string, commit func(ctx con
 	return err
 }
 
-// followTimeout and followEach bound what follows a change of so many ids, also
-// for a caller who gave up.
+// What surrounds a change takes at most so long, and longer for many ids. The host
+// may hold locks on rows meanwhile, so a Redis that says nothing ends it early;
+// what follows a commit is bounded also for a caller who gave up.
 const (
+	markTimeout   = 2 * time.Second
+	unmarkTimeout = time.Second // after a mark that was refused
 	followTimeout = 5 * time.Second
-	followEach    = 10 * time.Millisecond
+	timeoutEach   = 10 * time.Millisecond
 )
+
+func scaled(d time.Duration, ids []string) time.Duration {
+	return d + time.Duration(len(ids))*timeoutEach
+}
 
 // follow does what follows a change. A failure is told nobody but those who
 // watch: the database has the change.
-func (c *Cache[T]) follow(ctx context.Context, ids []string, do func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), followTimeout+time.Duration(len(ids))*followEach)
+func (c *Cache[T]) follow(ctx context.Context, within time.Duration, ids []string, do func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), scaled(within, ids))
 	defer cancel()
 	if err := do(ctx); err != nil {
 		c.events.WithLabelValues(telemetry.StateUnconfirmed).Inc()

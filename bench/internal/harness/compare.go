@@ -14,6 +14,10 @@ import (
 // from several goroutines.
 type Op func(ctx context.Context, n int) error
 
+// Timed is an operation that says itself what it took: of what begins or ends
+// somewhere in the middle of it.
+type Timed func(ctx context.Context, n int) (time.Duration, error)
+
 // Plan says how a comparison is divided. Lab.Plan completes it.
 type Plan struct {
 	// Callers is how many goroutines run operations at the same time. Defaults
@@ -63,6 +67,16 @@ func (s Side) perSecond() float64 { return float64(s.Operations) / s.Elapsed.Sec
 func (p Plan) Compare(ctx context.Context, ours, theirs Op) ([]Round, error) {
 	a, b := &runner{plan: p, op: ours}, &runner{plan: p, op: theirs}
 	a.plan.Batch = p.OursBatch
+	return p.compare(ctx, a, b)
+}
+
+// CompareTimed is Compare with operations that time themselves, one at a time.
+func (p Plan) CompareTimed(ctx context.Context, ours, theirs Timed) ([]Round, error) {
+	p.Callers, p.Batch = 1, 1
+	return p.compare(ctx, &runner{plan: p, timed: ours}, &runner{plan: p, timed: theirs})
+}
+
+func (p Plan) compare(ctx context.Context, a, b *runner) ([]Round, error) {
 	var rounds []Round
 	for i := range p.rounds + 1 {
 		runtime.GC()
@@ -90,8 +104,10 @@ func (p Plan) Compare(ctx context.Context, ours, theirs Op) ([]Round, error) {
 type runner struct {
 	plan Plan
 	op   Op
-	next int // n of the next operation
-	side Side
+	// timed stands in for op if it is set.
+	timed Timed
+	next  int // n of the next operation
+	side  Side
 }
 
 func (r *runner) turn(ctx context.Context) error {
@@ -152,6 +168,14 @@ func (r *runner) parallel(ctx context.Context, samples []time.Duration) error {
 // sample runs and times the operations of samples[i].
 func (r *runner) sample(ctx context.Context, samples []time.Duration, i int) error {
 	n := r.next + i*r.plan.Batch
+	if r.timed != nil {
+		took, err := r.timed(ctx, n)
+		if err != nil {
+			return fmt.Errorf("operation %d: %w", n, err)
+		}
+		samples[i] = took
+		return nil
+	}
 	start := time.Now()
 	for k := range r.plan.Batch {
 		if err := r.op(ctx, n+k); err != nil {

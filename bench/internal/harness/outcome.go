@@ -7,6 +7,11 @@ func Latency(rounds []Round) Outcome {
 	return outcome(rounds, Microseconds, Side.p50, func(ours, theirs float64) float64 { return ours / theirs })
 }
 
+// Tail is the outcome "our p99 / their p99", in microseconds.
+func Tail(rounds []Round) Outcome {
+	return outcome(rounds, Microseconds, Side.p99, func(ours, theirs float64) float64 { return ours / theirs })
+}
+
 // Speedup is the outcome "their p50 / our p50", in microseconds.
 func Speedup(rounds []Round) Outcome {
 	return outcome(rounds, Microseconds, Side.p50, func(ours, theirs float64) float64 { return theirs / ours })
@@ -18,6 +23,8 @@ func Throughput(rounds []Round) Outcome {
 }
 
 func (s Side) p50() float64 { return micros(quantile(s.Samples, 0.50)) }
+
+func (s Side) p99() float64 { return micros(quantile(s.Samples, 0.99)) }
 
 // outcome takes one ratio and one figure of each side from every round, and
 // their medians. A p99 needs the samples of all rounds.
