@@ -5,7 +5,7 @@ package pgstate
 import (
 	"context"
 	"encoding/json"
-	"fmt"
+	"net/netip"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/temporal-redis/internal/pgtest"
+	"github.com/compozy/temporal-redis/internal/redistest/faultproxy"
 	"github.com/compozy/temporal-redis/redisstate"
 )
 
@@ -73,22 +74,9 @@ func connectTo(ctx context.Context, url string, change ...func(*pgxpool.Config))
 }
 
 // through lets a pool connect by a proxy.
-func through(addr string) func(*pgxpool.Config) {
-	return func(c *pgxpool.Config) {
-		host, port := split(addr)
-		c.ConnConfig.Host, c.ConnConfig.Port = host, port
-		c.ConnConfig.Fallbacks = nil
-	}
-}
-
-func split(addr string) (host string, port uint16) {
-	for i := range addr {
-		if addr[i] == ':' {
-			_, _ = fmt.Sscan(addr[i+1:], &port)
-			return addr[:i], port
-		}
-	}
-	return addr, 0
+func through(proxy *faultproxy.Proxy) func(*pgxpool.Config) {
+	to := netip.MustParseAddrPort(proxy.Addr())
+	return func(c *pgxpool.Config) { c.ConnConfig.Host, c.ConnConfig.Port = to.Addr().String(), to.Port() }
 }
 
 // process is a Cached with a pool and a client of its own, as a process has them.
@@ -220,14 +208,15 @@ func must(t *testing.T, err error) {
 // until waits for what comes by itself.
 func until(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
-	defer cancel()
-	if !waited(ctx, done) {
+	if !waited(context.WithoutCancel(t.Context()), done) {
 		t.Errorf("waited in vain for %s", what)
 	}
 }
 
+// waited says whether it came, within ctx and a minute.
 func waited(ctx context.Context, done func() bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	ticker := time.NewTicker(2 * time.Millisecond)
 	defer ticker.Stop()
 	for !done() {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/redis/go-redis/v9/logging"
 	"go.uber.org/goleak"
 
 	"github.com/compozy/temporal-redis/internal/leak"
@@ -20,6 +21,7 @@ func TestMain(m *testing.M) {
 	if program, ok := programs[os.Getenv(programVariable)]; ok {
 		os.Exit(program())
 	}
+	logging.Disable() // go-redis tells each connection that it does not get
 	code := m.Run()
 	if err := goleak.Find(leak.DeadDial()); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, "goleak:", err)

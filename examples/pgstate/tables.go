@@ -55,7 +55,9 @@ const (
 
 	deleteTask = `DELETE FROM task_states WHERE task_exec_id = $1 RETURNING workflow_exec_id`
 
-	forUpdate = ` FOR UPDATE`
+	// The key stays what it is. A plain FOR UPDATE would hold up those who write
+	// tasks of a workflow, when the database looks whether it is there.
+	forUpdate = ` FOR NO KEY UPDATE`
 )
 
 // workflow gives a workflow with its tasks, by two statements: who wants them of
