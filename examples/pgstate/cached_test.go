@@ -178,7 +178,9 @@ func TestCached_does_not_commit_what_Redis_refuses(t *testing.T) {
 func TestCached_takes_out_what_a_savepoint_undid(t *testing.T) {
 	t.Parallel()
 	errOwn := errors.New("own")
-	fails := func(ctx context.Context, tx Repository) error { return errors.Join(writes(StatusFailed)(ctx, tx), errOwn) }
+	fails := func(ctx context.Context, tx Repository) error {
+		return errors.Join(writes(StatusFailed)(ctx, tx), errOwn)
+	}
 	for name, test := range map[string]struct {
 		inner  func(t *testing.T, ctx context.Context, tx Repository)
 		loaded bool
@@ -210,7 +212,9 @@ func TestCached_takes_out_what_a_savepoint_undid(t *testing.T) {
 					t.Error("the savepoint is open")
 				}
 			}()
-			_ = tx.WithTransaction(ctx, func(ctx context.Context, tx Repository) error { panic(errors.Join(writes(StatusFailed)(ctx, tx), errOwn)) })
+			_ = tx.WithTransaction(ctx, func(ctx context.Context, tx Repository) error {
+				panic(errors.Join(writes(StatusFailed)(ctx, tx), errOwn))
+			})
 		}, true},
 	} {
 		t.Run(name, func(t *testing.T) {

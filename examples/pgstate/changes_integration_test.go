@@ -62,13 +62,16 @@ func (h *history) write(ctx context.Context, number int) {
 }
 
 // count makes a task's counter larger.
-func count(left counts, counted bool) func(*TaskState) error {
+func count(left counts, counted bool) func(*TaskState) error { return countLate(left, counted, 0) }
+
+// countLate is count by a commit that takes so many seconds.
+func countLate(left counts, counted bool, late float64) func(*TaskState) error {
 	return func(s *TaskState) (err error) {
 		var c taskCount
 		if err := json.Unmarshal(s.Output, &c); err != nil {
 			return err
 		}
-		c.N, c.Late = c.N+1, 0
+		c.N, c.Late = c.N+1, late
 		if counted {
 			c.Counted++
 		}
@@ -201,16 +204,7 @@ func committedLate(ctx context.Context, w *writer, _ Repository) (counts, error)
 	done := make(chan error, 1)
 	left := counts{}
 	go func() {
-		done <- p.SaveTaskWithLocking(ctx, w.task, func(s *TaskState) error {
-			err := count(left, false)(s)
-			var c taskCount
-			if err == nil {
-				err = json.Unmarshal(s.Output, &c)
-			}
-			c.Late = 0.2
-			s.Output, err = json.Marshal(c)
-			return err
-		})
+		done <- p.SaveTaskWithLocking(ctx, w.task, countLate(left, false, 0.2))
 	}()
 	waited(ctx, func() bool {
 		var n int

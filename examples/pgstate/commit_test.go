@@ -13,10 +13,10 @@ import (
 	"github.com/compozy/temporal-redis/redisstate"
 )
 
-// notSent is an error of pgx from before it sent anything.
-type notSent struct{ error }
+// notSentError is one of pgx from before it sent anything.
+type notSentError struct{ error }
 
-func (notSent) SafeToRetry() bool { return true }
+func (notSentError) SafeToRetry() bool { return true }
 
 func TestCommitError_says_what_is_known(t *testing.T) {
 	t.Parallel()
@@ -30,7 +30,7 @@ func TestCommitError_says_what_is_known(t *testing.T) {
 		"answered by ROLLBACK":           {pgx.ErrTxCommitRollback, true},
 		"a deferred constraint":          {server("ERROR", "23503"), true},
 		"a serialization failure":        {fmt.Errorf("wrapped: %w", server("ERROR", "40001")), true},
-		"COMMIT was never sent":          {notSent{context.Canceled}, true},
+		"COMMIT was never sent":          {notSentError{context.Canceled}, true},
 		"a shutdown":                     {server("FATAL", "57P01"), false},
 		"a crash of the server":          {server("PANIC", "XX000"), false},
 		"a pooler that lost the server":  {server("ERROR", "08006"), false},

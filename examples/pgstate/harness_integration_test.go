@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -83,8 +84,9 @@ func through(proxy *faultproxy.Proxy) func(*pgxpool.Config) {
 type process struct {
 	*Cached
 	loads    atomic.Int64
-	slowest  atomic.Int64 // load, in nanoseconds
 	registry *prometheus.Registry
+	mu       sync.Mutex
+	slowest  time.Duration // of the loads
 }
 
 // start makes one on a client, with a pool of its own.
@@ -99,9 +101,9 @@ func (d *database) start(t *testing.T, client redis.UniversalClient, o Options, 
 		p.loads.Add(1)
 		began := time.Now()
 		defer func() {
-			took := int64(time.Since(began))
-			for most := p.slowest.Load(); took > most && !p.slowest.CompareAndSwap(most, took); most = p.slowest.Load() {
-			}
+			p.mu.Lock()
+			p.slowest = max(p.slowest, time.Since(began))
+			p.mu.Unlock()
 		}()
 		return load(ctx, id)
 	}, client, o)

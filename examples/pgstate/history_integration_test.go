@@ -113,7 +113,7 @@ type history struct {
 	workflows []string
 	counters  map[string][]string // by the workflow
 	ledgers   map[string]*ledger  // by the counter
-	late      sync.WaitGroup     // commits whose writer gave up
+	late      sync.WaitGroup      // commits whose writer gave up
 
 	mu      sync.Mutex
 	seen    map[string]map[int]counts // states that were read, by workflow and the sum of their counters
@@ -290,11 +290,12 @@ func (h *history) judge() {
 			}
 		}
 	}
-	var loads, slowest int64
+	var loads int64
+	var slowest time.Duration
 	var written, refused float64
 	for _, p := range h.processes {
 		loads += p.loads.Load()
-		slowest = max(slowest, p.slowest.Load())
+		slowest = max(slowest, p.slowest)
 		written += p.count(h.t, "written")
 		refused += p.count(h.t, "refused")
 	}
@@ -302,7 +303,7 @@ func (h *history) judge() {
 	if hits <= 0 || written == 0 {
 		h.t.Errorf("of %d reads %d were answered by Redis, and %v changes were written through: nothing was checked", h.reads.Load(), hits, written)
 	}
-	if bound := h.fault.old + time.Duration(slowest) + time.Second; h.fault.old > 0 && h.oldest > bound {
+	if bound := h.fault.old + slowest + time.Second; h.fault.old > 0 && h.oldest > bound {
 		h.t.Errorf("a state was %v too old; the bound is %v", h.oldest, bound)
 	}
 	h.t.Logf("%d reads, %d of them hits; %v changes written through, %v refused; oldest state %v; torn: %v", h.reads.Load(), hits, written, refused, h.oldest, h.torn)

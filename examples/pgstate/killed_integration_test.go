@@ -115,4 +115,3 @@ func TestCached_whose_writer_is_killed_between_COMMIT_and_Redis(t *testing.T) {
 		}
 	}
 }
-

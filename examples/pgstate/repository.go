@@ -17,8 +17,9 @@ var Schema string
 // except one that WithTransaction gives, which is for one goroutine, as its
 // transaction is.
 type Repository interface {
-	// GetState gives a workflow with its tasks. The bytes of its JSON may be
-	// shared: replace them, do not write into them. Errors: ErrNotFound.
+	// GetState gives a workflow with its tasks. Its JSON is that of the database in
+	// value, not byte by byte, and may be shared: replace it, do not write into it.
+	// Errors: ErrNotFound.
 	GetState(ctx context.Context, workflowExecID string) (*WorkflowState, error)
 	// UpsertState writes the row of a workflow, all of it but its times. Tasks are
 	// left alone.
