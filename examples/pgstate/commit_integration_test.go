@@ -283,22 +283,42 @@ func TestCached_lets_writers_of_different_tasks_side_by_side(t *testing.T) {
 	}
 }
 
-// A caller who gives up before COMMIT is sent has committed nothing.
 func TestCached_whose_caller_gives_up(t *testing.T) {
 	t.Parallel()
 	d := startDatabase(t)
 	server := redistest.Start(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	p, reader := d.start(t, dial(t, server.URL()), Options{}, traced(&atCommit{before: cancel})), d.start(t, dial(t, server.URL()), Options{})
-	d.seed(t, "w", "a")
-	reader.agrees(t, d, "w")
-	err := p.SaveTaskWithLocking(ctx, "a", setOutput(1))
-	if !errors.Is(err, redisstate.ErrRolledBack) || !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
-	}
-	reader.agrees(t, d, "w")
-	if reader.agrees(t, d, "w") {
-		t.Error("reads go past the cache although nothing was committed")
+	reader := d.start(t, dial(t, server.URL()), Options{})
+	for name, test := range map[string]struct {
+		inCommit, committed bool
+		fails               error
+	}{
+		"before COMMIT": {false, false, context.Canceled},
+		"in COMMIT":     {true, true, nil}, // it goes on
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			early, inCommit := cancel, func() {}
+			if test.inCommit {
+				early, inCommit = inCommit, cancel
+			}
+			p := d.start(t, dial(t, server.URL()), Options{}, traced(&atCommit{before: inCommit}))
+			d.seed(t, name, name+"a")
+			reader.agrees(t, d, name)
+			err := p.WithTransaction(ctx, func(ctx context.Context, tx Repository) error {
+				defer early()
+				return tx.SaveTaskWithLocking(ctx, name+"a", setOutput(gated{N: 1}))
+			})
+			if !errors.Is(err, test.fails) || errors.Is(err, ErrCommitUnknown) {
+				t.Errorf("got %v", err)
+			}
+			reader.agrees(t, d, name)
+			if reader.agrees(t, d, name) {
+				t.Error("reads go past the cache although the outcome is known")
+			}
+			if state, _ := reader.get(t, name); (outputOf(t, state, name+"a").N == 1) != test.committed {
+				t.Errorf("the task is %s", state.Tasks[name+"a"].Output)
+			}
+		})
 	}
 }
 

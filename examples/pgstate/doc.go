@@ -31,7 +31,8 @@
 // redisstate.ErrRolledBack, and the cache is as before. If the connection is lost
 // in COMMIT, nobody knows: the error is ErrCommitUnknown, and reads of those
 // workflows go to PostgreSQL for ChangeTimeout. If Redis refuses, COMMIT is not
-// sent and nothing is committed.
+// sent and nothing is committed. A caller who gives up in COMMIT waits for it all
+// the same.
 //
 // Not for: other writers to these tables. Who writes to them past Cached (a job,
 // psql, a trigger on other rows) says Cached.Invalidate after the commit, or

@@ -35,8 +35,23 @@ func transact(ctx context.Context, db handle, fn func(tx pgx.Tx) error, commit f
 	return commit(ctx, tx)
 }
 
-// commitTx commits and says of an error what it means.
-func commitTx(ctx context.Context, tx pgx.Tx) error { return commitError(tx.Commit(ctx)) }
+// commitTimeout bounds a COMMIT whose context has no deadline.
+const commitTimeout = 15 * time.Second
+
+// commitTx commits and says of an error what it means. A caller who gives up while
+// COMMIT is under way does not end it: then nobody would know what came of it.
+func commitTx(ctx context.Context, tx pgx.Tx) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("pgstate: commit: %w: %w", redisstate.ErrRolledBack, err) // which transact does
+	}
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(commitTimeout)
+	}
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	defer cancel()
+	return commitError(tx.Commit(ctx))
+}
 
 // commitError says what an error of COMMIT means: rolled back if the server said
 // so, or if COMMIT was never sent; else nobody knows.
@@ -59,7 +74,7 @@ func certainlyRolledBack(err error) bool {
 		// and the server may invent codes of class 08. 40003 says it in words.
 		return server.SeverityUnlocalized == "ERROR" && !strings.HasPrefix(server.Code, "08") && server.Code != "40003"
 	}
-	return pgconn.SafeToRetry(err) // the context had ended; pgx closes the connection
+	return pgconn.SafeToRetry(err) // the deadline had passed; pgx closes the connection
 }
 
 // releaseSavepoint ends an inner transaction. Its error is no commit's.
