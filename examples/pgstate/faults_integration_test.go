@@ -40,9 +40,13 @@ func (f fault) explains(err error) bool {
 	return f.inject != nil && (errors.Is(err, redisstate.ErrUnavailable) || errors.Is(err, redisstate.ErrDenied) || errors.Is(err, ErrCommitUnknown))
 }
 
+// short lets states come back to Redis before the end of a test that lets changes
+// end without it.
+var short = Options{ChangeTimeout: 5 * time.Second}
+
 // on is a fault of one server.
 func on(server *redistest.Server, inject func(ctx context.Context, h *history)) fault {
-	return fault{client: func(t *testing.T) redis.UniversalClient { return dial(t, server.URL()) }, inject: inject}
+	return fault{options: short, client: func(t *testing.T) redis.UniversalClient { return dial(t, server.URL()) }, inject: inject}
 }
 
 // readOn returns after so many more reads, or at the end of the test.
@@ -54,6 +58,7 @@ func (h *history) readOn(ctx context.Context, n int64) {
 var faults = map[string]func(t *testing.T) fault{
 	"without faults": func(t *testing.T) fault {
 		f := on(redistest.Start(t), nil)
+		f.options = Options{} // marks stay to the end
 		f.unknown = true
 		return f
 	},
@@ -80,10 +85,11 @@ var faults = map[string]func(t *testing.T) fault{
 		ways := []faultproxy.Direction{faultproxy.Both, faultproxy.ToClient, faultproxy.ToServer}
 		var n atomic.Int64
 		return fault{
-			client: func(t *testing.T) redis.UniversalClient { return dial(t, "redis://"+proxy.Addr()) },
+			options: short,
+			client:  func(t *testing.T) redis.UniversalClient { return dial(t, "redis://"+proxy.Addr()) },
 			inject: func(ctx context.Context, h *history) {
 				proxy.BlackHole(ways[int(n.Add(1))%len(ways)])
-				h.readOn(ctx, 500)
+				h.readOn(ctx, 150)
 				if err := proxy.Heal(); err != nil {
 					h.t.Error(err)
 				}
@@ -97,7 +103,7 @@ var faults = map[string]func(t *testing.T) fault{
 			if err := server.Pause(); err != nil {
 				h.t.Error(err)
 			}
-			h.readOn(ctx, 500)
+			h.readOn(ctx, 150)
 			if err := server.Resume(); err != nil {
 				h.t.Error(err)
 			}
@@ -107,7 +113,9 @@ var faults = map[string]func(t *testing.T) fault{
 	},
 	"with a server that starts again empty": func(t *testing.T) fault {
 		f := restarts(redistest.Start(t))
-		f.losesMarks = true
+		// A change whose mark is lost may find its connection dead when it ends.
+		f.losesMarks, f.old = true, time.Second
+		f.options.TTL = f.old
 		return f
 	},
 	"with a server that starts again with its data": func(t *testing.T) fault {
@@ -116,7 +124,7 @@ var faults = map[string]func(t *testing.T) fault{
 	"with a fail-over": func(t *testing.T) fault {
 		sentinel := redistest.StartSentinel(t)
 		return fault{
-			options: Options{TTL: time.Second},
+			options: Options{TTL: time.Second, ChangeTimeout: short.ChangeTimeout},
 			client:  func(t *testing.T) redis.UniversalClient { return dial(t, sentinel.URL()) },
 			inject: func(ctx context.Context, h *history) {
 				if _, err := sentinel.Failover(ctx); err != nil {
@@ -164,7 +172,7 @@ var faults = map[string]func(t *testing.T) fault{
 func restarts(server *redistest.Server) fault {
 	f := on(server, func(ctx context.Context, h *history) {
 		server.Kill()
-		h.readOn(ctx, 100)
+		h.readOn(ctx, 50)
 		if err := server.Restart(ctx); err != nil {
 			h.t.Error(err)
 		}
