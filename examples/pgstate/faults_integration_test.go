@@ -55,6 +55,20 @@ func (h *history) readOn(ctx context.Context, n int64) {
 	waited(ctx, func() bool { return h.reads.Load() >= target || h.t.Failed() })
 }
 
+// untilRefused returns once a change was refused since the beginning. The others
+// go on writing.
+func (h *history) untilRefused(ctx context.Context) {
+	waited(ctx, func() bool { return h.refused() > 0 || h.t.Failed() })
+}
+
+// refused is how many changes Redis refused.
+func (h *history) refused() (n float64) {
+	for _, p := range h.processes {
+		n += p.count(h.t, "refused")
+	}
+	return n
+}
+
 var faults = map[string]func(t *testing.T) fault{
 	"without faults": func(t *testing.T) fault {
 		f := on(redistest.Start(t), nil)
@@ -90,6 +104,7 @@ var faults = map[string]func(t *testing.T) fault{
 			inject: func(ctx context.Context, h *history) {
 				proxy.BlackHole(ways[int(n.Add(1))%len(ways)])
 				h.readOn(ctx, 150)
+				h.untilRefused(ctx)
 				if err := proxy.Heal(); err != nil {
 					h.t.Error(err)
 				}
@@ -104,6 +119,7 @@ var faults = map[string]func(t *testing.T) fault{
 				h.t.Error(err)
 			}
 			h.readOn(ctx, 150)
+			h.untilRefused(ctx)
 			if err := server.Resume(); err != nil {
 				h.t.Error(err)
 			}
@@ -173,6 +189,7 @@ func restarts(server *redistest.Server) fault {
 	f := on(server, func(ctx context.Context, h *history) {
 		server.Kill()
 		h.readOn(ctx, 50)
+		h.untilRefused(ctx)
 		if err := server.Restart(ctx); err != nil {
 			h.t.Error(err)
 		}
@@ -184,11 +201,7 @@ func restarts(server *redistest.Server) fault {
 // refused fails if no change was refused.
 func refused(t *testing.T, h *history) {
 	t.Helper()
-	var n float64
-	for _, p := range h.processes {
-		n += p.count(t, "refused")
-	}
-	if n == 0 {
+	if h.refused() == 0 {
 		t.Error("Redis refused no change: the fault was not there")
 	}
 }
