@@ -3,6 +3,7 @@ package redisstate
 import (
 	"context"
 	"errors"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -43,9 +44,7 @@ func PutHead[H, P any](ch *Changes[Aggregate[H, P]], id string, head H) {
 func PutPart[H, P any](ch *Changes[Aggregate[H, P]], id, name string, part P) {
 	ch.edit(id, func(whole *Aggregate[H, P]) {
 		parts := make(map[string]P, len(whole.Parts)+1)
-		for n, p := range whole.Parts {
-			parts[n] = p
-		}
+		maps.Copy(parts, whole.Parts)
 		parts[name] = part
 		whole.Parts = parts
 	}, func(p *patch) { p.parts[name] = &edited{part} })

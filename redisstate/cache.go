@@ -149,7 +149,7 @@ func newCacheOf[T any](client redis.UniversalClient, c CacheOptions[T], o Option
 	}
 	cache.text.failed = cache.unfit
 	cache.shape = shapeOf(cache.text, c.TTL)
-	cache.closing, cache.end = context.WithCancel(context.Background())
+	cache.closing, cache.end = context.WithCancel(context.Background()) //nolint:gosec // Close calls it
 	return cache, nil
 }
 

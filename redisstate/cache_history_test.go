@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"runtime"
 	"strconv"
@@ -78,9 +79,7 @@ func (h *history) commit(id, part string) parts {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	state := parts{Head: h.rows[id].Head + 1, Parts: map[string]int{}}
-	for name, n := range h.rows[id].Parts {
-		state.Parts[name] = n
-	}
+	maps.Copy(state.Parts, h.rows[id].Parts)
 	state.Parts[part]++
 	h.rows[id] = state
 	return state

@@ -164,7 +164,7 @@ func TestCache_keeps_nothing_of_a_change_that_may_not_have_been_committed(t *tes
 		want   error
 		listed bool // until its mark expires
 	}{
-		"rolled back": {commit: func(r *rows) (map[string]hotState, error) {
+		"rolled back": {commit: func(*rows) (map[string]hotState, error) {
 			return map[string]hotState{"a": {Version: 9}}, rolledBack
 		}, want: ErrRolledBack},
 		"it failed": {commit: func(*rows) (map[string]hotState, error) {
@@ -342,7 +342,7 @@ type mute struct{ stdCodec }
 func (mute) Marshal(any) ([]byte, error) { return nil, errors.New("no") }
 
 // wild panics.
-type wild struct{ stdCodec }
+type wild struct{}
 
 func (wild) Marshal(any) ([]byte, error) { panic("wild") }
 func (wild) Unmarshal([]byte, any) error { panic("wild") }

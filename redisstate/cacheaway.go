@@ -24,7 +24,7 @@ const (
 )
 
 // errAway says that Redis was not asked.
-var errAway = errors.New("Redis did not answer a moment ago")
+var errAway = errors.New("no answer from Redis a moment ago")
 
 // ask calls do, which asks Redis, with a context that ends in time.
 func (a *away) ask(ctx context.Context, do func(context.Context) error) error {

@@ -116,7 +116,7 @@ func TestCache_outlives_what_a_load_does(t *testing.T) {
 		if len(got) != 2 || got["a"].Version != 1 || got["b"].Version != 1 {
 			t.Errorf("with %q it gave %v", fault, got)
 		}
-		joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // the joined errors are counted
+		joined, ok := err.(interface{ Unwrap() []error })
 		if !ok || len(joined.Unwrap()) != 2 {
 			t.Errorf("with %q the errors are %v", fault, err)
 		}
@@ -191,7 +191,7 @@ func TestAway_asks_again_after_a_while_and_one_at_first(t *testing.T) {
 			t.Errorf("it waited %v", took)
 		}
 		expect(silent, errAway, 1)
-		time.Sleep(awayFor)
+		<-time.After(awayFor)
 		if err := a.ask(t.Context(), func(context.Context) error { // the others do not wait for it
 			expect(silent, errAway, 1)
 			return nil
@@ -199,7 +199,7 @@ func TestAway_asks_again_after_a_while_and_one_at_first(t *testing.T) {
 			t.Error(err)
 		}
 		expect(silent, context.DeadlineExceeded, 2)
-		time.Sleep(awayFor)
+		<-time.After(awayFor)
 		if err := a.ask(t.Context(), refuses); errors.Is(err, errAway) || asked != 3 { // that is an answer
 			t.Errorf("it gave %v after %d calls", err, asked)
 		}

@@ -350,11 +350,11 @@ func TestBeats(t *testing.T) {
 			b.hear(nonsense)
 		}
 		expect("after nonsense", true, 0)
-		time.Sleep(beatsFor - time.Second)
+		<-time.After(beatsFor - time.Second)
 		beat("m1")
 		b.hear("3 m1")
 		expect("before the oldest is too old", true, 0)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		expect("when it is", false, 0)
 		beat("m2")
 		b.hear("3 m2")
