@@ -17,6 +17,9 @@ DEPS := mkdir -p .build && go build -o .build/deps ./internal/deps && $(BOUND) .
 LINT := $(CURDIR)/bin/golangci-lint
 WORKFLOWCHECK := $(CURDIR)/bin/workflowcheck
 TEST_TIMEOUT ?= 10m
+# Integration tests wait for servers most of the time: more of them than there
+# are processors run at once.
+PARALLEL ?= 4
 
 # in-modules COMMAND: runs it in each module, up to the first failure.
 in-modules = @for module in $(MODULES); do \
@@ -115,13 +118,13 @@ integration: integration-warm integration-cold ## tests on real servers under th
 
 .PHONY: integration-warm
 integration-warm: prerequisites
-	$(call in-modules,CGO_ENABLED=1 $(BOUND) $(CURDIR)/scripts/integration.sh -race -timeout $(TEST_TIMEOUT))
+	$(call in-modules,CGO_ENABLED=1 $(BOUND) $(CURDIR)/scripts/integration.sh -race -parallel $(PARALLEL) -timeout $(TEST_TIMEOUT))
 
 # Without the sticky cache each workflow task replays the history from its
 # start: what is not deterministic shows. Only tests with a Temporal server care.
 .PHONY: integration-cold
 integration-cold: prerequisites
-	$(call in-modules,CGO_ENABLED=1 TEMPORAL_REDIS_TEST_STICKY=0 $(BOUND) $(CURDIR)/scripts/integration.sh -race -timeout $(TEST_TIMEOUT))
+	$(call in-modules,CGO_ENABLED=1 TEMPORAL_REDIS_TEST_STICKY=0 $(BOUND) $(CURDIR)/scripts/integration.sh -race -parallel $(PARALLEL) -timeout $(TEST_TIMEOUT))
 
 ##@ Benchmarks
 
