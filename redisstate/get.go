@@ -47,7 +47,7 @@ func (s *Store) read(ctx context.Context, key Key) (Config, error) {
 	}
 	f := s.fetch(ctx, &fetching{name: s.space.Config(key.ID), token: remember})
 	config, err := s.open(ctx, key.ID, f.raw, f.err)
-	s.current.done(remember, config.Ref.Digest, f.life)
+	s.current.done(remember, brought(config, err), f.life)
 	if pinned && !holds(config, err, key) && !ends(err) {
 		f := s.fetch(ctx, &fetching{name: s.aside(key.ID, want)})
 		config, err = s.settle(ctx, key, err, f.raw, f.err)
@@ -274,7 +274,7 @@ func (s *Store) readBatch(ctx context.Context, batch []*reading) error {
 	var again []*reading
 	for i, r := range batch {
 		r.config, r.err = s.open(ctx, r.key.ID, replies[i].raw, replies[i].err)
-		s.current.done(replies[i].token, r.config.Ref.Digest, replies[i].life)
+		s.current.done(replies[i].token, brought(r.config, r.err), replies[i].life)
 	}
 	for _, r := range batch {
 		if ends(r.err) {

@@ -1,6 +1,7 @@
 package redisstate
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -40,15 +41,19 @@ type currently struct {
 	until  time.Duration // since the start of beats' clock
 }
 
-// reads are those of an id that are under way.
+// reads are those of an id that are under way at the same time. If they bring
+// different contents, a bell is on its way, and none of them is remembered: which
+// one is the later cannot be told.
 type reads struct {
 	waiting int
 	bells   uint64 // that rang since the first of them began
+	brought Digest // what the first of them brought that ended
 }
 
-// token is a read that is to be remembered; nil is one that is not.
+// token is a read.
 type token struct {
 	id           string
+	remember     bool // bells were known to arrive when it began
 	reads        *reads
 	bells, flush uint64
 	began        time.Duration
@@ -102,9 +107,10 @@ func (c *current) get(id string) *known {
 // begin is called before an id is read from Redis, and done with what it returns
 // afterwards.
 func (c *current) begin(id string) *token {
-	if c == nil || !c.beats.fresh() {
+	if c == nil {
 		return nil
 	}
+	fresh := c.beats.fresh()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := c.tokens[id]
@@ -114,11 +120,22 @@ func (c *current) begin(id string) *token {
 		c.tokens[id] = r
 	}
 	r.waiting++
-	return &token{id: id, reads: r, bells: r.bells, flush: c.flush, began: c.beats.now()}
+	return &token{id: id, remember: fresh, reads: r, bells: r.bells, flush: c.flush, began: c.beats.now()}
+}
+
+// missing is what a read brings of an id that Redis does not have.
+const missing Digest = "missing"
+
+// brought is what a read brought; empty if it failed.
+func brought(config Config, err error) Digest {
+	if errors.Is(err, ErrNotFound) {
+		return missing
+	}
+	return config.Ref.Digest
 }
 
 // done remembers what was read, which had life left when it was, unless a bell
-// has rung since the read began. Without a digest there is nothing to remember.
+// has rung since the read began.
 func (c *current) done(t *token, digest Digest, life time.Duration) {
 	if t == nil {
 		return
@@ -128,8 +145,18 @@ func (c *current) done(t *token, digest Digest, life time.Duration) {
 	if t.reads.waiting--; t.reads.waiting == 0 {
 		delete(c.tokens, t.id)
 	}
+	if digest == "" {
+		return
+	}
+	if t.reads.brought == "" {
+		t.reads.brought = digest
+	}
 	switch {
-	case digest == "" || life <= 0:
+	case t.reads.brought != digest:
+		t.reads.bells++
+		c.known.Invalidate(t.id)
+		c.overtaken.Inc()
+	case !t.remember || life <= 0 || digest == missing:
 	case t.bells != t.reads.bells || t.flush != c.flush:
 		c.overtaken.Inc()
 	default:

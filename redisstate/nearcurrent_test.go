@@ -203,6 +203,24 @@ func TestCurrent_remembers_nothing_that_was_overtaken(t *testing.T) {
 		"it expired":           {life: 0},
 		"it was not there":     {life: noKey},
 		"another read and end": {meanwhile: func(c *current) { c.done(c.begin("a"), "", 0) }, life: time.Second, want: true},
+		"another read that brought the same": {meanwhile: func(c *current) {
+			c.done(c.begin("a"), digestOf(c, "a"), time.Second)
+		}, life: time.Second, want: true},
+		"another read that brought something else": {meanwhile: func(c *current) {
+			c.done(c.begin("a"), "sha256:x", time.Second)
+		}, life: time.Second},
+		"another read that found nothing": {meanwhile: func(c *current) {
+			c.done(c.begin("a"), missing, noKey)
+		}, life: time.Second},
+		"another read that failed": {meanwhile: func(c *current) {
+			c.done(c.begin("a"), "", 0)
+		}, life: time.Second, want: true},
+		"another read, when no bells were known to arrive": {meanwhile: func(c *current) {
+			until := c.beats.until.Swap(0)
+			other := c.begin("a")
+			c.beats.until.Store(until)
+			c.done(other, "sha256:x", time.Second)
+		}, life: time.Second},
 		"a bell for another read that ended": {meanwhile: func(c *current) {
 			other := c.begin("a")
 			c.heard("a")
@@ -216,6 +234,9 @@ func TestCurrent_remembers_nothing_that_was_overtaken(t *testing.T) {
 			saves(t, s, Entry{ID: "a", Value: 1})
 			digest := currentDigest(t, s, "a")
 			s.current.forget("a")
+			if digest != digestOf(s.current, "a") {
+				t.Fatal("the near cache does not have it")
+			}
 			token := s.current.begin("a")
 			if test.meanwhile != nil {
 				test.meanwhile(s.current)
@@ -229,6 +250,14 @@ func TestCurrent_remembers_nothing_that_was_overtaken(t *testing.T) {
 			}
 		})
 	}
+}
+
+// digestOf is the content of an id that a near cache has.
+func digestOf(c *current, id string) Digest {
+	if e, ok := c.near.cache.GetIfPresent(id); ok {
+		return e.last.digest
+	}
+	return ""
 }
 
 // An entry ends with the life of what was read, as it was before it was read, and
@@ -279,11 +308,11 @@ func TestStore_asks_Redis_when_in_doubt(t *testing.T) {
 			readsNow(t, s, 1, false)
 			readsNow(t, s, 1, true)
 			doubt(s)
-			if token := s.current.begin("a"); (token != nil) != s.current.beats.fresh() {
-				t.Errorf("a read is to be remembered: %v", token != nil)
-			} else {
-				s.current.done(token, "", 0)
+			token := s.current.begin("a")
+			if token.remember != s.current.beats.fresh() {
+				t.Errorf("a read is to be remembered: %v", token.remember)
 			}
+			s.current.done(token, "", 0)
 			readsNow(t, s, 1, false)
 		})
 	}
