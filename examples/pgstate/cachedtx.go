@@ -27,7 +27,12 @@ func (t *cachedTx) GetState(ctx context.Context, workflowExecID string) (*Workfl
 
 // UpsertState implements Repository.
 func (t *cachedTx) UpsertState(ctx context.Context, state *WorkflowState) error {
-	left, err := t.upsertWorkflow(ctx, state)
+	left, created, err := t.upsertWorkflow(ctx, state)
+	if err == nil && created { // it has no tasks yet: this is all of it
+		t.written[left.WorkflowExecID] = true
+		t.changed.Put(left.WorkflowExecID, aggregate{Head: *left})
+		return nil
+	}
 	return t.leftWorkflow(left, err)
 }
 
@@ -86,8 +91,7 @@ func (t *cachedTx) WithTransaction(ctx context.Context, fn func(ctx context.Cont
 	return err
 }
 
-// leftWorkflow collects the row that a write left. A workflow that is new is not
-// in the cache, so there is nothing to patch: the first read loads it.
+// leftWorkflow collects the row that a write left.
 func (t *cachedTx) leftWorkflow(left *WorkflowState, err error) error {
 	if err != nil {
 		return err

@@ -36,7 +36,7 @@ func (p *Postgres) GetState(ctx context.Context, workflowExecID string) (*Workfl
 
 // UpsertState implements Repository.
 func (p *Postgres) UpsertState(ctx context.Context, state *WorkflowState) error {
-	_, err := p.upsertWorkflow(ctx, state)
+	_, _, err := p.upsertWorkflow(ctx, state)
 	return err
 }
 

@@ -27,7 +27,7 @@ const (
 		VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (workflow_exec_id) DO UPDATE SET workflow_id = EXCLUDED.workflow_id, status = EXCLUDED.status,
 			usage = EXCLUDED.usage, input = EXCLUDED.input, output = EXCLUDED.output, error = EXCLUDED.error, updated_at = now()
-		RETURNING ` + workflowColumns
+		RETURNING ` + workflowColumns + `, xmax = 0 AS created`
 
 	updateStatus = `UPDATE workflow_states SET status = $2, updated_at = now() WHERE workflow_exec_id = $1
 		RETURNING ` + workflowColumns
@@ -85,10 +85,18 @@ func (t tables) workflow(ctx context.Context, id string) (*WorkflowState, error)
 	return state, results.Close()
 }
 
-func (t tables) upsertWorkflow(ctx context.Context, w *WorkflowState) (*WorkflowState, error) {
+// upsertWorkflow tells whether the row is new: a row that an update leaves bears
+// the mark of the lock that ON CONFLICT took.
+func (t tables) upsertWorkflow(ctx context.Context, w *WorkflowState) (left *WorkflowState, created bool, err error) {
 	rows, _ := t.db.Query(ctx, upsertWorkflow, w.WorkflowExecID, w.WorkflowID, w.Status, w.Usage, w.Input, w.Output, w.Error)
-	left, err := workflowOf(rows)
-	return left, fail("write workflow", err)
+	row, err := pgx.CollectExactlyOneRow(rows, pgx.RowToAddrOfStructByName[struct {
+		WorkflowState
+		Created bool `db:"created"`
+	}])
+	if err != nil {
+		return nil, false, fail("write workflow", err)
+	}
+	return row.inUTC(), row.Created, nil
 }
 
 func (t tables) updateStatus(ctx context.Context, id string, status Status) (*WorkflowState, error) {
@@ -108,7 +116,8 @@ func (t tables) saveWorkflow(ctx context.Context, id string, update func(*Workfl
 		return nil, err
 	}
 	state.WorkflowExecID = id
-	return t.upsertWorkflow(ctx, state)
+	left, _, err := t.upsertWorkflow(ctx, state)
+	return left, err
 }
 
 // upsertTask also tells the workflow to which the task belonged, if that is
@@ -166,8 +175,13 @@ func workflowOf(rows pgx.Rows) (*WorkflowState, error) {
 	if err != nil {
 		return nil, err
 	}
-	state.CreatedAt, state.UpdatedAt = state.CreatedAt.UTC(), state.UpdatedAt.UTC()
-	return state, nil
+	return state.inUTC(), nil
+}
+
+// inUTC makes the times what they are when they come from Redis.
+func (s *WorkflowState) inUTC() *WorkflowState {
+	s.CreatedAt, s.UpdatedAt = s.CreatedAt.UTC(), s.UpdatedAt.UTC()
+	return s
 }
 
 func taskOf(rows pgx.Rows) (*TaskState, error) {

@@ -68,7 +68,18 @@ var everyWrite = map[string]write{
 	"a transaction that creates": {do: func(ctx context.Context, r Repository, w, _ string) error {
 		return r.WithTransaction(ctx, func(ctx context.Context, tx Repository) error {
 			fresh := &WorkflowState{WorkflowExecID: w + "fresh", WorkflowID: "definition", Status: StatusPending}
-			return errors.Join(tx.UpsertState(ctx, fresh), tx.UpsertTask(ctx, task(w+"fresh", w+"freshtask", 1)))
+			again := *fresh
+			again.Status = StatusRunning
+			return errors.Join(tx.UpsertState(ctx, fresh), tx.UpsertTask(ctx, task(w+"fresh", w+"freshtask", 1)), tx.UpsertState(ctx, &again))
+		})
+	}},
+	"a savepoint that creates and is rolled back": {do: func(ctx context.Context, r Repository, w, _ string) error {
+		return r.WithTransaction(ctx, func(ctx context.Context, tx Repository) error {
+			fresh := &WorkflowState{WorkflowExecID: w + "not", WorkflowID: "definition", Status: StatusPending}
+			_ = tx.WithTransaction(ctx, func(ctx context.Context, tx Repository) error {
+				return errors.Join(tx.UpsertState(ctx, fresh), errOwn)
+			})
+			return nil
 		})
 	}},
 	"a transaction that is rolled back": {do: func(ctx context.Context, r Repository, w, _ string) error {
@@ -153,8 +164,11 @@ func TestRepositories_leave_what_they_say(t *testing.T) {
 					t.Errorf("the next read loaded: %v; want %v", loaded, w.loaded)
 				}
 				reader.agrees(t, d, other)
-				if strings.Contains(name, "creates") {
-					reader.agrees(t, d, workflow+"fresh")
+				if _, err := reader.GetState(t.Context(), workflow+"not"); !errors.Is(err, ErrNotFound) {
+					t.Errorf("a workflow that is not there gives %v", err)
+				}
+				if name == "a transaction that creates" && reader.agrees(t, d, workflow+"fresh") {
+					t.Error("the new workflow was loaded")
 				}
 			})
 		}

@@ -48,17 +48,29 @@ func outcome(rounds []Round, unit string, figure func(Side) float64, ratio func(
 	}
 }
 
+// Parts is the outcome of a part of something on either side, measured once a
+// round: its value is our part.
+func Parts[S any](samples []S, ours, theirs func(S) float64) Outcome {
+	o := sizes(samples, ours, theirs, func(ours, _ float64) float64 { return ours })
+	o.Unit = Part
+	return o
+}
+
 // Sizes is the outcome "our bytes / their bytes" of something measured once a
 // round.
 func Sizes[S any](samples []S, ours, theirs func(S) float64) Outcome {
-	var ratios, a, b []float64
+	return sizes(samples, ours, theirs, func(ours, theirs float64) float64 { return ours / theirs })
+}
+
+func sizes[S any](samples []S, ours, theirs func(S) float64, value func(ours, theirs float64) float64) Outcome {
+	var values, a, b []float64
 	for _, s := range samples {
 		a, b = append(a, ours(s)), append(b, theirs(s))
-		ratios = append(ratios, ours(s)/theirs(s))
+		values = append(values, value(ours(s), theirs(s)))
 	}
 	return Outcome{
-		Value:   median(ratios),
-		Spread:  spread(ratios),
+		Value:   median(values),
+		Spread:  spread(values),
 		Ours:    Figure{Value: median(a)},
 		Theirs:  Figure{Value: median(b)},
 		Unit:    Bytes,

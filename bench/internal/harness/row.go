@@ -80,6 +80,7 @@ const (
 	Microseconds = "us"
 	PerSecond    = "op/s"
 	Bytes        = "bytes"
+	Part         = "part" // of one
 )
 
 // show writes a figure for people.
@@ -89,6 +90,9 @@ func (f Figure) show(unit string) string {
 		return fmt.Sprintf("%s (p99 %s)", showMicros(f.Value), showMicros(f.P99))
 	case PerSecond:
 		return fmt.Sprintf("%.0f/s (p99 %s)", f.Value, showMicros(f.P99))
+	}
+	if unit == Part {
+		return fmt.Sprintf("%.3f", f.Value)
 	}
 	return fmt.Sprintf("%.0f %s", f.Value, unit)
 }
