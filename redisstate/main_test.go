@@ -46,6 +46,7 @@ func newStore(t testing.TB, client redis.UniversalClient, o Options) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	store.tidies = func() bool { return false } // no test is left to chance
 	t.Cleanup(func() {
 		if err := store.Close(); err != nil {
 			t.Error(err)
