@@ -25,7 +25,9 @@ type Aggregate[H, P any] struct {
 // NewAggregateCache makes a cache of states with parts: one hash each, with a
 // field for each part. Use PutHead, PutPart and RemovePart on its Changes. All is
 // as NewCache says; MaxConfigBytes is for the whole of a state. Where Cache says
-// that a state may be too old, its parts may also be of different moments.
+// that a state may be too old, its parts may also be of different moments. All who
+// write such states use Change or Changes: one that is written first and told by
+// Invalidate afterwards may be of different moments until that has returned.
 func NewAggregateCache[H, P any](client redis.UniversalClient, c CacheOptions[Aggregate[H, P]], o Options) (*Cache[Aggregate[H, P]], error) {
 	return newCacheOf(client, c, o, func(t *text, ttl time.Duration) shape[Aggregate[H, P]] {
 		return parted[H, P]{t, ttl}

@@ -30,14 +30,17 @@ type history struct {
 	rows   map[string]parts         // what is committed
 	told   map[string]*atomic.Int64 // how many commits of it are known to be in place
 	caches []*Cache[parts]
-	loads  atomic.Int64
-	late   sync.WaitGroup // commits whose caller was told of an error
+	// inParts: states are put together with what was there. So nobody writes
+	// without a change: that is not known to others before it is told.
+	inParts bool
+	loads   atomic.Int64
+	late    sync.WaitGroup // commits whose caller was told of an error
 }
 
 // historyOf makes caches on clients, two each, as processes have them: of states
 // in one string or in parts.
 func historyOf(t *testing.T, inParts bool, clients []redis.UniversalClient) *history {
-	h := &history{t: t, ids: []string{"a", "b", "c"}, rows: map[string]parts{}, told: map[string]*atomic.Int64{}}
+	h := &history{t: t, ids: []string{"a", "b", "c"}, rows: map[string]parts{}, told: map[string]*atomic.Int64{}, inParts: inParts}
 	for _, id := range h.ids {
 		h.rows[id], h.told[id] = parts{}, new(atomic.Int64)
 	}
@@ -124,6 +127,9 @@ var errLost = errors.New("connection lost in COMMIT")
 // change changes a state in a way.
 func (h *history) change(ctx context.Context, c *Cache[parts], id, part string, how int) {
 	var state parts
+	if how == byInvalidate && h.inParts {
+		how = takenOut
+	}
 	if how == byInvalidate {
 		state = h.commit(id, part)
 		if c.Invalidate(ctx, id) == nil {
