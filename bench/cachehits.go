@@ -6,12 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"sync"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/compozy/temporal-redis/bench/internal/harness"
 	"github.com/compozy/temporal-redis/bench/internal/taskconfig"
@@ -109,10 +107,9 @@ type configs struct {
 
 // hitWorker is one worker process.
 type hitWorker struct {
-	store    *redisstate.Store
-	configs  redisstate.Typed[taskconfig.Config]
-	states   pgstate.Repository
-	registry *prometheus.Registry
+	side
+	configs redisstate.Typed[taskconfig.Config]
+	states  pgstate.Repository
 }
 
 // hitRound runs all workflows on workers that know nothing yet, over an empty
@@ -177,30 +174,20 @@ func refsOf(ctx context.Context, lab *harness.Lab, configs []*taskconfig.Config)
 }
 
 func startHitWorker(ctx context.Context, lab *harness.Lab, server *redistest.Server, pool *pgxpool.Pool, configs map[string]*taskconfig.Config) (*hitWorker, error) {
-	w := &hitWorker{registry: prometheus.NewRegistry()}
-	o := redisstate.Options{
-		URL: server.URL(), Logger: slog.New(slog.DiscardHandler), Registerer: w.registry,
+	s, err := openSide(ctx, lab, server, redisstate.Options{
 		Source: redisstate.SourceFunc(func(_ context.Context, key redisstate.Key) (redisstate.Entry, error) {
 			return redisstate.Entry{ID: key.ID, Value: configs[key.ID]}, nil
 		}),
-	}
-	conn, err := redisstate.Connect(ctx, o)
+	})
 	if err != nil {
 		return nil, err
 	}
-	lab.Defer(conn.Close)
-	store, err := redisstate.NewStore(conn.Client(), o)
-	if err != nil {
-		return nil, err
-	}
-	lab.Defer(store.Close)
-	states, err := pgstate.NewCached(pool, conn.Client(), pgstate.Options{Redis: o})
+	states, err := pgstate.NewCached(pool, s.conn.Client(), pgstate.Options{Redis: s.options})
 	if err != nil {
 		return nil, err
 	}
 	lab.Defer(states.Close)
-	w.store, w.configs, w.states = store, redisstate.For[taskconfig.Config](store), states
-	return w, nil
+	return &hitWorker{side: s, configs: redisstate.For[taskconfig.Config](s.store), states: states}, nil
 }
 
 // workflow runs one: its tasks one after the other, each on some worker.

@@ -40,20 +40,31 @@ const batchSize = 500
 // openStore makes our side: a client and a store as the plugin makes them, with
 // metrics and the slow-operation log on and tracing as it is without an exporter.
 func openStore(ctx context.Context, lab *harness.Lab, server *redistest.Server, o redisstate.Options) (*redisstate.Store, error) {
-	o.URL = server.URL()
-	o.Logger = slog.New(slog.DiscardHandler)
-	o.Registerer = prometheus.NewRegistry()
-	conn, err := redisstate.Connect(ctx, o)
-	if err != nil {
-		return nil, err
+	side, err := openSide(ctx, lab, server, o)
+	return side.store, err
+}
+
+// side is our side with what it was made of.
+type side struct {
+	conn     *redisstate.Conn
+	store    *redisstate.Store
+	options  redisstate.Options
+	registry *prometheus.Registry
+}
+
+func openSide(ctx context.Context, lab *harness.Lab, server *redistest.Server, o redisstate.Options) (s side, err error) {
+	s.registry = prometheus.NewRegistry()
+	o.URL, o.Logger, o.Registerer = server.URL(), slog.New(slog.DiscardHandler), s.registry
+	s.options = o
+	if s.conn, err = redisstate.Connect(ctx, o); err != nil {
+		return s, err
 	}
-	lab.Defer(conn.Close)
-	store, err := redisstate.NewStore(conn.Client(), o)
-	if err != nil {
-		return nil, err
+	lab.Defer(s.conn.Close)
+	if s.store, err = redisstate.NewStore(s.conn.Client(), o); err != nil {
+		return s, err
 	}
-	lab.Defer(store.Close)
-	return store, nil
+	lab.Defer(s.store.Close)
+	return s, nil
 }
 
 // saveOurs saves configs, 100 a workflow, and returns their pinned keys.

@@ -139,7 +139,7 @@ func (s parted[H, P]) open(id, guard string, raw stored) (Aggregate[H, P], found
 		return none, stale
 	}
 	line, ok := s.parse(guard, raw.fields[headField])
-	if !ok || line.parts != len(raw.fields)-1 {
+	if !ok {
 		return none, absent
 	}
 	state := Aggregate[H, P]{Parts: make(map[string]P, line.parts)}
@@ -219,15 +219,12 @@ func (s parted[H, P]) put(ctx context.Context, p redis.Pipeliner, name string, p
 }
 
 func (s parted[H, P]) renew(ctx context.Context, tx *redis.Tx, r renewal) (func(redis.Pipeliner), error) {
-	if r.before == "" || isMark(r.before) {
-		return nil, errNotAlone // another change was under way before
-	}
 	head, there, err := s.lookAt(ctx, tx, r)
 	if err != nil {
 		return nil, err
 	}
 	line, ok := s.parse(r.before, head)
-	if !ok {
+	if !ok { // also if another change was under way before: nothing is made under a mark
 		return nil, errNotAlone
 	}
 	set := make(map[string]string, len(r.patch.parts)+1)

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -148,12 +146,6 @@ func (g *guards) install(ctx context.Context, id, own string, looks bool, prepar
 	return err
 }
 
-// What each does about errors.
-const (
-	allErrors  = false // all ids are tried
-	firstError = true  // what was not begun is left out
-)
-
 // parallelStates bounds what is done for several states at the same time.
 const parallelStates = 8
 
@@ -165,53 +157,19 @@ func (g *guards) each(ctx context.Context, ids []string, stop bool, queue func(p
 		step, parallel = maxBatch, 1
 	}
 	return inParallel((len(ids)+step-1)/step, parallel, stop, func(batch int) error {
-		cmds, err := g.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		commands := func(p redis.Pipeliner) error {
 			for i := batch * step; i < min((batch+1)*step, len(ids)); i++ {
 				queue(p, i)
 			}
 			return nil
-		})
+		}
+		cmds, err := g.client.TxPipelined(ctx, commands)
+		if !stop && redis.IsExecAbortError(err) {
+			// Redis without memory refuses every transaction, but not what takes out.
+			cmds, err = g.client.Pipelined(ctx, commands)
+		}
 		return rediserr.Reason(err, cmds)
 	})
-}
-
-// errEnded says that the host's code did not return.
-var errEnded = errors.New("the host's code ended its goroutine instead of returning")
-
-// inParallel calls do for 0 to n-1, at most parallel of them at a time, and joins
-// their errors. With stop, none is begun after an error.
-func inParallel(n, parallel int, stop bool, do func(i int) error) error {
-	if n == 1 {
-		return do(0)
-	}
-	var (
-		all    sync.WaitGroup
-		mu     sync.Mutex
-		errs   []error
-		failed atomic.Bool
-		free   = make(chan struct{}, parallel)
-	)
-	for i := range n {
-		free <- struct{}{}
-		if stop && failed.Load() {
-			break
-		}
-		all.Go(func() {
-			err := errEnded // stays if the host's code ends the goroutine
-			defer func() {
-				if err != nil {
-					failed.Store(true)
-					mu.Lock()
-					errs = append(errs, err)
-					mu.Unlock()
-				}
-				<-free
-			}()
-			err = do(i)
-		})
-	}
-	all.Wait()
-	return errors.Join(errs...)
 }
 
 func isMark(guard string) bool { return strings.HasPrefix(guard, mark) }

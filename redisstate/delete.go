@@ -124,7 +124,8 @@ func workflowOf(head *redis.StringCmd) string {
 // removeListed removes the current contents of ids and tells which were there.
 // On one server the index of the workflow that each is said to be of loses it in
 // the same transaction, and what turns out to be of another is taken out of its
-// index afterwards. On Cluster nobody trusts the indexes: they are tidied later.
+// index afterwards. On Cluster each is a transaction of its own, and nobody trusts
+// the indexes: they are tidied later.
 func (s *Store) removeListed(ctx context.Context, ids []string, of func(i int) string) (gone []bool, err error) {
 	gone = make([]bool, len(ids))
 	if len(ids) == 0 {
@@ -137,32 +138,28 @@ func (s *Store) removeListed(ctx context.Context, ids []string, of func(i int) s
 			listed[workflow] = append(listed[workflow], id)
 		}
 	}
-	rung := make([]*redis.IntCmd, len(ids))
-	queue := func(p redis.Pipeliner) error {
-		for i, id := range ids {
-			name := s.space.Config(id)
-			heads[i], replies[i] = p.GetRange(ctx, name, 0, headBytes-1), p.Del(ctx, name)
-			rung[i] = s.bells.ring(ctx, p, id)
-		}
-		for workflow, members := range listed {
-			p.ZRem(ctx, s.space.WorkflowIndex(workflow), members...)
-		}
-		return nil
+	one := func(p redis.Pipeliner, i int) *redis.IntCmd {
+		name := s.space.Config(ids[i])
+		heads[i], replies[i] = p.GetRange(ctx, name, 0, headBytes-1), p.Del(ctx, name)
+		return s.bells.ring(ctx, p, ids[i])
 	}
-	cmds, err := s.atOnce()(ctx, queue)
-	if s.bells.refused(ctx, rung) && s.ordered { // on Cluster the others were executed
-		cmds, err = s.atOnce()(ctx, queue)
-	}
-	if s.ordered && redis.IsExecAbortError(err) {
-		// Redis without memory refuses every transaction, but not these commands.
-		cmds, err = s.client.Pipelined(ctx, queue)
+	if s.ordered {
+		err = s.removing(ctx, func(p redis.Pipeliner) (rung []*redis.IntCmd) {
+			for i := range ids {
+				rung = append(rung, one(p, i))
+			}
+			for workflow, members := range listed {
+				p.ZRem(ctx, s.space.WorkflowIndex(workflow), members...)
+			}
+			return rung
+		})
+	} else {
+		err = inParallel(len(ids), parallelWrites, allErrors, func(i int) error {
+			return s.removing(ctx, func(p redis.Pipeliner) []*redis.IntCmd { return []*redis.IntCmd{one(p, i)} })
+		})
 	}
 	s.current.forget(ids...)
 	left := make(map[string][]string)
-	err = unlessReply(rediserr.Reason(err, cmds))
-	if s.bells.refused(ctx, rung) {
-		err = nil // what is said about configs is in the replies
-	}
 	for i, id := range ids {
 		gone[i] = replies[i].Val() > 0
 		if was := workflowOf(heads[i]); gone[i] && was != "" && s.ordered && was != of(i) {
@@ -183,13 +180,22 @@ func (s *Store) removeListed(ctx context.Context, ids []string, of func(i int) s
 	return gone, nil
 }
 
-// atOnce is how commands are sent that have to be executed as a whole, where
-// that can be: on one server.
-func (s *Store) atOnce() func(context.Context, func(redis.Pipeliner) error) ([]redis.Cmder, error) {
-	if s.ordered {
-		return s.client.TxPipelined
+// removing makes a transaction that deletes configs and rings for them. If bells
+// are refused, it is made without.
+func (s *Store) removing(ctx context.Context, queue func(p redis.Pipeliner) (rung []*redis.IntCmd)) error {
+	for {
+		var rung []*redis.IntCmd
+		commands := func(p redis.Pipeliner) error { rung = queue(p); return nil }
+		cmds, err := s.client.TxPipelined(ctx, commands)
+		if s.bells.refused(ctx, cmds, rung) {
+			continue
+		}
+		if redis.IsExecAbortError(err) {
+			// Redis without memory refuses every transaction, but not these commands.
+			cmds, err = s.client.Pipelined(ctx, commands)
+		}
+		return unlessReply(rediserr.Reason(err, cmds))
 	}
-	return s.client.Pipelined
 }
 
 // deleteAll removes keys in pipelines and tells which were there.
@@ -234,14 +240,14 @@ func (s *Store) deleteIf(ctx context.Context, id string, content sum) (was bool,
 			}
 			of = workflowOf(head)
 			var reply, bell *redis.IntCmd
-			_, err = tx.TxPipelined(ctx, func(p redis.Pipeliner) error {
+			cmds, err := tx.TxPipelined(ctx, func(p redis.Pipeliner) error {
 				reply, bell = p.Del(ctx, name), s.bells.ring(ctx, p, id)
 				if s.ordered && of != "" {
 					p.ZRem(ctx, s.space.WorkflowIndex(of), id)
 				}
 				return nil
 			})
-			if s.bells.refused(ctx, []*redis.IntCmd{bell}) {
+			if s.bells.refused(ctx, cmds, []*redis.IntCmd{bell}) {
 				return redis.TxFailedErr // nothing was done: once more, without
 			}
 			was = reply.Val() > 0

@@ -22,7 +22,9 @@ import (
 // on the connection of the bells. Beats of one master come in the order in which
 // they were sent, as do the bells before and between them. So as long as the
 // newest beat that was heard from each master is young, no bell from before that
-// beat is missing; and if one is left out, bells may be.
+// beat is missing; and if one is left out, bells may be. (On Cluster a master
+// passes them on to the one that we listen to: a bell that is lost there between
+// two beats, while that connection breaks, is not noticed.)
 type beats struct {
 	clock
 	client  redis.UniversalClient

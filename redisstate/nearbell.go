@@ -2,9 +2,12 @@ package redisstate
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -19,14 +22,14 @@ import (
 type bells struct {
 	space  keys.Space
 	log    *slog.Logger
-	denied atomic.Bool // we may not publish
+	silent atomic.Int64 // until when none is rung, in Unix nanoseconds; 0: none was refused yet
 }
 
 // ring queues a bell for an id; nil if it cannot be rung. It says its key, in
 // braces: so it has that key's slot, and is one transaction with it on Cluster
 // too.
 func (b *bells) ring(ctx context.Context, p redis.Pipeliner, id string) *redis.IntCmd {
-	if b.denied.Load() {
+	if time.Now().UnixNano() < b.silent.Load() {
 		return nil
 	}
 	bell := redis.NewIntCmd(ctx, "publish", b.space.Invalidation(), "{"+b.space.Config(id)+"}")
@@ -45,17 +48,27 @@ func (b *bells) parse(payload string) (id string, ok bool) {
 	return b.space.ConfigID(key)
 }
 
-// refused tells whether bells were refused for want of a permission. From then on
-// none is rung: a write matters more.
-func (b *bells) refused(ctx context.Context, rung []*redis.IntCmd) bool {
+// refusedFor is for how long no bell is rung after one was refused.
+const refusedFor = time.Minute
+
+// refused tells whether bells were refused for want of a permission, and not all
+// of cmds for another reason. Then none is rung for a while: a write matters more.
+func (b *bells) refused(ctx context.Context, cmds []redis.Cmder, rung []*redis.IntCmd) bool {
 	for _, bell := range rung {
-		if bell != nil && rediserr.Classify(ctx, bell.Err()) == rediserr.Denied {
-			if !b.denied.Swap(true) {
-				b.log.InfoContext(ctx, "This user may not publish; processes with Options.NearCacheByKey hear of overwritten and deleted configs up to 30 s late",
-					"op", opSet, "family", family, "remedy", "give it +publish and the channel "+b.space.Invalidation())
-			}
-			return true
+		if bell == nil || rediserr.Classify(ctx, bell.Err()) != rediserr.Denied {
+			continue
 		}
+		own := slices.ContainsFunc(cmds, func(other redis.Cmder) bool {
+			return other.Name() != bell.Name() && !errors.Is(other.Err(), bell.Err())
+		})
+		if !own {
+			continue
+		}
+		if b.silent.Swap(time.Now().Add(refusedFor).UnixNano()) == 0 {
+			b.log.InfoContext(ctx, "This user may not publish; processes with Options.NearCacheByKey hear of overwritten and deleted configs up to 30 s late",
+				"op", opSet, "family", family, "remedy", "give it +publish and the channel "+b.space.Invalidation())
+		}
+		return true
 	}
 	return false
 }

@@ -152,7 +152,8 @@ func (c *current) done(t *token, digest Digest, life time.Duration) {
 		t.reads.brought = digest
 	}
 	switch {
-	case t.reads.brought != digest:
+	case t.reads.brought != digest: // those that begin from now on bring the later one
+		t.reads.brought = digest
 		t.reads.bells++
 		c.known.Invalidate(t.id)
 		c.overtaken.Inc()

@@ -1,19 +1,12 @@
 package redisstate
 
 import (
-	"bytes"
-	"context"
 	"errors"
-	"log/slog"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/redis/go-redis/v9"
-
-	"github.com/compozy/temporal-redis/internal/keys"
 )
 
 func byKey() Options {
@@ -33,25 +26,10 @@ func newNearStore(t *testing.T, client redis.UniversalClient) *Store {
 // hearsBells waits until bells are known to arrive.
 func hearsBells(t *testing.T, s *Store) {
 	t.Helper()
-	eventually(t, "bells are known to arrive", s.current.beats.fresh)
+	until(t, "bells are known to arrive", s.current.beats.fresh)
 }
 
-// eventually waits until something is so.
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	look := time.NewTicker(time.Millisecond)
-	defer look.Stop()
-	late := time.After(30 * time.Second)
-	for !is() {
-		select {
-		case <-look.C:
-		case <-late:
-			t.Fatalf("it did not come about that %s", what)
-		}
-	}
-}
-
-// reads checks what a store says that an id has, and whether it asked Redis.
+// readsNow checks what a store says that an id has, and whether it asked Redis.
 func readsNow(t *testing.T, s *Store, want int, near bool) {
 	t.Helper()
 	before := testutil.ToFloat64(s.hits) + testutil.ToFloat64(s.misses)
@@ -105,7 +83,7 @@ func TestStore_answers_ids_from_memory_until_a_bell_rings(t *testing.T) {
 				t.Fatal(err)
 			}
 			saves(t, other, Entry{ID: "a", Value: 1, Workflow: "w"})
-			eventually(t, "it is read from Redis and remembered", func() bool {
+			until(t, "it is read from Redis and remembered", func() bool {
 				before := testutil.ToFloat64(s.hits)
 				_, err := s.Get(t.Context(), ID("a"))
 				return err == nil && testutil.ToFloat64(s.hits) == before
@@ -113,7 +91,7 @@ func TestStore_answers_ids_from_memory_until_a_bell_rings(t *testing.T) {
 			readsNow(t, s, 1, true)
 			before := heard()
 			want := change()
-			eventually(t, "a bell is heard", func() bool { return heard() > before })
+			until(t, "a bell is heard", func() bool { return heard() > before })
 			readsNow(t, s, want, false)
 			readsNow(t, s, want, true)
 			got, err := s.GetMany(t.Context(), ID("a"), ID("none"))
@@ -209,6 +187,11 @@ func TestCurrent_remembers_nothing_that_was_overtaken(t *testing.T) {
 		"another read that brought something else": {meanwhile: func(c *current) {
 			c.done(c.begin("a"), "sha256:x", time.Second)
 		}, life: time.Second},
+		"another read, as this one, after a third": {meanwhile: func(c *current) {
+			c.done(c.begin("a"), "sha256:x", time.Second)
+			c.done(c.begin("a"), digestOf(c, "a"), time.Second)
+			c.done(c.begin("a"), digestOf(c, "a"), time.Second) // began when it was clear which one is the later
+		}, life: time.Second, want: true},
 		"another read that found nothing": {meanwhile: func(c *current) {
 			c.done(c.begin("a"), missing, noKey)
 		}, life: time.Second},
@@ -329,174 +312,5 @@ func TestNewStore_refuses_a_near_cache_by_key_that_cannot_be(t *testing.T) {
 	t.Cleanup(func() { _ = replicas.Close() })
 	if _, err := NewStore(replicas, byKey()); !errors.Is(err, ErrInvalidOptions) {
 		t.Errorf("with a client that reads from replicas: %v", err)
-	}
-}
-
-// newBeatsFor makes beats whose flushes are counted, and which do not listen.
-func newBeatsFor(t *testing.T, client redis.UniversalClient) (b *beats, flushes *int) {
-	t.Helper()
-	space, err := keys.NewSpace("beats", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, flushes = newBeats(client, space, slog.New(slog.DiscardHandler), prometheus.NewCounter(prometheus.CounterOpts{})), new(int)
-	b.flush, b.bell = func() { *flushes++ }, func(string) {}
-	b.start.Do(func() {})
-	return b, flushes
-}
-
-func TestBeats(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		b, flushes := newBeatsFor(t, nil)
-		defer b.close()
-		beat := func(address string) { b.send(t.Context(), silentClient{}, address) }
-		expect := func(when string, fresh bool, more int) {
-			t.Helper()
-			if b.fresh() != fresh || *flushes != more {
-				t.Errorf("%s: bells are known to arrive: %v, %d flushes; want %v, %d", when, b.fresh(), *flushes, fresh, more)
-			}
-			*flushes = 0
-		}
-		expect("at first", false, 0)
-		b.among("m1", "m2")
-		expect("with masters", false, 1)
-		beat("m1")
-		beat("m2")
-		b.hear("1 m1")
-		b.hear("1 m2")
-		expect("before the bells' channel is subscribed", false, 0)
-		b.again(true)
-		b.again(false)
-		expect("subscribed", false, 2)
-		beat("m1")
-		beat("m2")
-		b.hear("2 m1")
-		expect("with one master heard", false, 0)
-		b.hear("2 m2")
-		expect("with both", true, 0)
-		for _, nonsense := range []string{"", "x m1", "2 m1", "9 m1", "3 m3", "-1 m1"} {
-			b.hear(nonsense)
-		}
-		expect("after nonsense", true, 0)
-		<-time.After(beatsFor - time.Second)
-		beat("m1")
-		b.hear("3 m1")
-		expect("before the oldest is too old", true, 0)
-		<-time.After(time.Second)
-		expect("when it is", false, 0)
-		beat("m2")
-		b.hear("3 m2")
-		expect("heard again, in order", true, 0)
-		beat("m1")
-		beat("m1")
-		b.hear("5 m1")
-		expect("with one left out", false, 1)
-		beat("m2")
-		b.hear("4 m2")
-		expect("and both heard", true, 0)
-		b.among("m2", "m1")
-		expect("with the same masters", true, 0)
-		b.passed(time.Second, 2*time.Second)
-		expect("after a suspension", false, 1)
-		beat("m1")
-		beat("m2")
-		b.hear("6 m1")
-		b.hear("5 m2")
-		expect("and both heard", true, 0)
-		b.passed(time.Second, time.Second-time.Hour) // somebody set the clock back
-		expect("after a step of the clock", true, 0)
-		b.among("m1", "m3")
-		expect("with another master", false, 1)
-		for range 2 * keptBeats {
-			beat("m3")
-		}
-		if n := len(b.masters["m3"].at); n > keptBeats {
-			t.Errorf("%d beats are remembered", n)
-		}
-	})
-}
-
-// silentClient takes what is published.
-type silentClient struct{ redis.Cmdable }
-
-func (silentClient) Publish(ctx context.Context, _ string, _ any) *redis.IntCmd {
-	return redis.NewIntCmd(ctx)
-}
-
-// denying answers PUBLISH as Redis does when a user may not, in and outside of
-// transactions.
-type denying struct{ asked *int }
-
-func (denying) DialHook(next redis.DialHook) redis.DialHook          { return next }
-func (denying) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
-func (d denying) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		refused := redis.Error(replyError("NOPERM this user has no permissions to access the channel used as argument"))
-		for _, cmd := range cmds {
-			if cmd.Name() != "publish" {
-				continue
-			}
-			*d.asked++
-			if cmds[0].Name() != "multi" {
-				continue
-			}
-			for _, other := range cmds {
-				other.SetErr(replyError("EXECABORT Transaction discarded because of previous errors."))
-			}
-			cmd.SetErr(refused)
-			return refused
-		}
-		return next(ctx, cmds)
-	}
-}
-
-type replyError string
-
-func (e replyError) Error() string { return string(e) }
-func (replyError) RedisError()     {}
-
-// Who may not publish writes all the same, and says so once.
-func TestStore_writes_without_bells_if_it_may_not_ring(t *testing.T) {
-	t.Parallel()
-	client := newClient(t, newServer(t))
-	asked := 0
-	client.AddHook(denying{&asked})
-	var log bytes.Buffer
-	o := quiet()
-	o.Logger = slog.New(slog.NewTextHandler(&log, nil))
-	s := newStore(t, client, o)
-	for i := range 3 {
-		saves(t, s, Entry{ID: "a", Value: i, Workflow: "w"})
-	}
-	if n, err := s.Delete(t.Context(), ID("a")); n != 1 || err != nil {
-		t.Errorf("deleted %d, %v", n, err)
-	}
-	if n := bytes.Count(log.Bytes(), []byte("may not publish")); n != 1 || asked != 1 {
-		t.Errorf("it asked %d times and said so %d times: %s", asked, n, &log)
-	}
-}
-
-func TestBells_ring_for_ids_as_they_are(t *testing.T) {
-	t.Parallel()
-	space, err := keys.NewSpace("ns", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &bells{space: space}
-	server := newServer(t)
-	client := newClient(t, server)
-	for _, id := range []string{"a", "a}b{", "a:b@c", "ü%"} {
-		var bell *redis.IntCmd
-		_, _ = client.Pipelined(t.Context(), func(p redis.Pipeliner) error { bell = b.ring(t.Context(), p, id); return nil })
-		payload, _ := bell.Args()[2].(string)
-		if got, ok := b.parse(payload); got != id || !ok {
-			t.Errorf("%q became %q, %v", id, got, ok)
-		}
-	}
-	for _, payload := range []string{"", "{}", "ns:config:a", "{ns:config:a", "{other:config:a}", "{ns:config:a@sha256:x}"} {
-		if id, ok := b.parse(payload); ok {
-			t.Errorf("%q was taken for %q", payload, id)
-		}
 	}
 }

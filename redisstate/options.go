@@ -110,9 +110,10 @@ type Options struct {
 	// NearCacheByKey lets reads by id be answered from that cache too. Defaults to
 	// false: they are asked of Redis, and see what the last Set that returned
 	// left. With it, what another process overwrites or deletes may be read for
-	// about a millisecond more, for up to 4 s if the connection that tells of it
+	// about a millisecond more, for up to 3 s if the connection that tells of it
 	// dies silently, and for up to 30 s if Redis removes a config by itself
-	// (eviction, FLUSHALL), loses what it acknowledged in a fail-over, or if the
+	// (eviction, FLUSHALL), loses what it acknowledged in a fail-over, if a
+	// connection between Cluster masters breaks as it passes it on, or if the
 	// process that overwrote it may not publish. It needs a near cache and a client
 	// that reads from masters only, keeps one more connection per process, and
 	// sends a message a second to each master.

@@ -161,7 +161,7 @@ func (s *Store) ringing(ctx context.Context, batch []*writing, do func(bell func
 		for _, w := range batch { // also if it failed: it may have been executed
 			s.current.forget(w.ref.ID)
 		}
-		if !s.bells.refused(ctx, rung) {
+		if !s.bells.refused(ctx, cmds, rung) {
 			return unlessReply(rediserr.Reason(err, cmds))
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strings"
-	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -54,16 +53,10 @@ func (s *Store) regenerate(ctx context.Context, key Key) (Config, error) {
 
 // regenerateAll answers what GetMany did not find.
 func (s *Store) regenerateAll(ctx context.Context, missing []*reading) {
-	var all sync.WaitGroup
-	free := make(chan struct{}, sourceParallel)
-	for _, r := range missing {
-		free <- struct{}{}
-		all.Go(func() {
-			defer func() { <-free }()
-			r.config, r.err = s.regenerate(ctx, r.key)
-		})
-	}
-	all.Wait()
+	_ = inParallel(len(missing), sourceParallel, allErrors, func(i int) error {
+		missing[i].config, missing[i].err = s.regenerate(ctx, missing[i].key)
+		return nil // each has its own error
+	})
 }
 
 func (s *Store) load(ctx context.Context, key Key) (Config, error) {
