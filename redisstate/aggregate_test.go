@@ -10,7 +10,10 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/temporal-redis/internal/telemetry"
 )
 
 // newAggregates makes a cache of states with parts over a database of one.
@@ -276,4 +279,39 @@ func TestChanges_can_be_committed_again_if_they_were_not(t *testing.T) {
 		t.Error(err)
 	}
 	has(t, c, r, 5, 0)
+}
+
+// Of two caches in one transaction, the inner may be refused when the outer has
+// its mark already.
+func TestChanges_of_several_caches_can_be_committed_again_if_they_were_not(t *testing.T) {
+	t.Parallel()
+	client, down := newClient(t, newServer(t)), new(outage)
+	other := newClient(t, newServer(t))
+	other.AddHook(down)
+	r, ir := newRows("a"), newRows("a")
+	c, inner := newCache(t, client, r, quiet()), newCache(t, other, ir, quiet())
+	ch, ich := c.Changes(), inner.Changes()
+	ch.Put("a", hotState{Version: 5})
+	ich.Put("a", hotState{Version: 6})
+	commits := 0
+	commit := func() error {
+		return ch.Commit(t.Context(), func(ctx context.Context) error {
+			return ich.Commit(ctx, func(context.Context) error { commits++; return nil })
+		})
+	}
+	down.on.Store(true)
+	if err := commit(); !errors.Is(err, ErrUnavailable) || commits != 0 {
+		t.Errorf("it gives %v after %d commits", err, commits)
+	}
+	if n := testutil.ToFloat64(c.events.WithLabelValues(telemetry.StateUnknown)); n != 0 {
+		t.Errorf("%v changes are counted as unknown", n)
+	}
+	has(t, c, r, 1, 1)
+	has(t, c, r, 1, 1)
+	down.on.Store(false)
+	if err := commit(); err != nil || commits != 1 {
+		t.Errorf("it gives %v after %d commits", err, commits)
+	}
+	has(t, c, r, 5, 1)
+	has(t, inner, ir, 6, 0)
 }

@@ -111,8 +111,12 @@ var cacheKind = regexp.MustCompile(`^[a-z0-9_-]{1,40}$`)
 // NewCache makes a cache on a client, which it never closes. Of the options it
 // uses Namespace, MaxConfigBytes (of one state; a larger one is not kept), Codec,
 // Compression, Keys, RequireEncryption and the telemetry. A client that reads
-// from replicas, and a Ring, are refused: they would not see a guard in time. No
-// I/O. Errors wrap ErrInvalidOptions.
+// from replicas, and a Ring, are refused: they would not see a guard in time (one
+// of NewFailoverClient with ReplicaOnly is not told apart: with it every read is a
+// load, and every Change is refused). The client should have
+// ContextTimeoutEnabled, as Conn.Client has; without it what is said here of a
+// Redis that says nothing takes the client's time-outs, which is logged. No I/O.
+// Errors wrap ErrInvalidOptions.
 func NewCache[T any](client redis.UniversalClient, c CacheOptions[T], o Options) (*Cache[T], error) {
 	return newCacheOf(client, c, o, func(t *text, ttl time.Duration) shape[T] { return whole[T]{t, ttl} })
 }
@@ -132,6 +136,10 @@ func newCacheOf[T any](client redis.UniversalClient, c CacheOptions[T], o Option
 	tel, err := o.telemetry()
 	if err != nil {
 		return nil, err
+	}
+	if hangs(client) {
+		tel.Log.Warn("The client ignores deadlines of contexts, so a Redis that says nothing holds up reads and changes for the client's time-outs",
+			"op", "redisstate: new cache", "family", stateFamily, "kind", c.Kind, "remedy", "set ContextTimeoutEnabled in its options, or use Conn.Client")
 	}
 	_, single := client.(*redis.Client)
 	cache := &Cache[T]{
@@ -188,6 +196,17 @@ func readsMasters(by string, client redis.UniversalClient) error {
 		}
 	}
 	return nil
+}
+
+// hangs tells whether a client's commands go on after their context's deadline.
+func hangs(client redis.UniversalClient) bool {
+	switch client := client.(type) {
+	case *redis.Client:
+		return !client.Options().ContextTimeoutEnabled
+	case *redis.ClusterClient:
+		return !client.Options().ContextTimeoutEnabled
+	}
+	return false
 }
 
 // Close ends the cache's use in this process: what is called afterwards returns

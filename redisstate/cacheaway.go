@@ -13,11 +13,13 @@ import (
 type away struct {
 	began time.Time
 	wait  time.Duration
-	until atomic.Int64 // since began; 0: Redis answers
+	since atomic.Int64 // since when nothing was answered, from began; 0: the last one was
+	until atomic.Int64 // until when Redis is not asked, from began; 0: it is
 }
 
 const (
-	// cacheWait is how long a read waits for Redis.
+	// cacheWait is how long a read waits for Redis, unless that is more than half of
+	// the time that its caller has.
 	cacheWait = 250 * time.Millisecond
 	// awayFor is how long Redis is not asked after it did not answer.
 	awayFor = time.Second
@@ -26,23 +28,36 @@ const (
 // errAway says that Redis was not asked.
 var errAway = errors.New("no answer from Redis a moment ago")
 
-// ask calls do, which asks Redis, with a context that ends in time.
+// ask calls do, which asks Redis, with a context that leaves the caller time for
+// something else. That one impatient caller got no answer says little; that nobody
+// got one for as long as others wait says that Redis is away.
 func (a *away) ask(ctx context.Context, do func(context.Context) error) error {
+	asked := a.now()
 	if until := a.until.Load(); until != 0 {
-		now := time.Since(a.began)
 		// One of those who come later finds out whether it is back.
-		if now < time.Duration(until) || !a.until.CompareAndSwap(until, int64(now+a.wait)) {
+		if asked < time.Duration(until) || !a.until.CompareAndSwap(until, int64(asked+a.wait)) {
 			return errAway
 		}
 	}
-	bounded, cancel := context.WithTimeout(ctx, a.wait)
+	wait := a.wait
+	if end, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(end)/2)
+	}
+	bounded, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	err := do(bounded)
 	switch {
 	case bounded.Err() != nil && ctx.Err() == nil:
-		a.until.Store(int64(time.Since(a.began) + awayFor))
+		a.since.CompareAndSwap(0, int64(asked))
+		if since, now := a.since.Load(), a.now(); since != 0 && now-time.Duration(since) >= a.wait {
+			a.until.Store(int64(now + awayFor))
+		}
 	case err == nil || bounded.Err() == nil: // whatever it said, it answered, or refused
+		a.since.Store(0)
 		a.until.Store(0)
 	}
 	return err
 }
+
+// now is since began, and never 0.
+func (a *away) now() time.Duration { return time.Since(a.began) + 1 }

@@ -25,8 +25,8 @@ func (c *Cache[T]) Invalidate(ctx context.Context, ids ...string) error {
 // Change goes around a transaction of the host that changes the states of ids.
 // First it lists itself as under way, so that nothing of them is used or put in;
 // if Redis refuses that, commit is not called and the error wraps ErrUnavailable
-// (after 3 s, if Redis says nothing) or ErrDenied. Then it calls commit, whose context ends after three quarters of
-// CacheOptions.ChangeTimeout. It must have ended its transaction when it returns,
+// (after 3 s, if Redis says nothing) or ErrDenied. Then it calls commit, whose
+// context ends after three quarters of CacheOptions.ChangeTimeout. It must have ended its transaction when it returns,
 // and returns the states that are in the database now, as far as it read or wrote
 // them inside the transaction: those are kept (write-through), the others are
 // loaded when they are asked for.
@@ -43,7 +43,7 @@ func (c *Cache[T]) Invalidate(ctx context.Context, ids ...string) error {
 // ended.
 func (c *Cache[T]) Change(ctx context.Context, ids []string, commit func(ctx context.Context) (map[string]T, error)) error {
 	if err := c.check(opCacheChange, ids...); err != nil {
-		return err
+		return notCalledError{err}
 	}
 	return c.around(ctx, distinct(ids), func(ctx context.Context) (map[string]*edit[T], error) {
 		states, err := commit(ctx)
@@ -75,7 +75,7 @@ func (c *Cache[T]) around(ctx context.Context, ids []string, commit func(ctx con
 	if err != nil {
 		c.events.WithLabelValues(telemetry.StateRefused).Inc()
 		c.follow(ctx, unmarkTimeout, ids, func(ctx context.Context) error { return c.drop(ctx, ids, own) })
-		return rediserr.Wrap(ctx, opCacheChange, stateFamily, err)
+		return notCalledError{rediserr.Wrap(ctx, opCacheChange, stateFamily, err)}
 	}
 	bounded, stop := context.WithDeadline(ctx, began.Add(c.change*3/4))
 	defer stop()
@@ -92,12 +92,21 @@ func (c *Cache[T]) around(ctx context.Context, ids []string, commit func(ctx con
 		c.follow(ctx, followTimeout, ids, func(ctx context.Context) error { return c.settleChange(ctx, ids, own, before, edits) })
 	}()
 	edits, err = commit(bounded)
-	known = err == nil || errors.Is(err, ErrRolledBack)
+	known = err == nil || errors.Is(err, ErrRolledBack) || errors.Is(err, errNotCalled)
 	if err != nil {
 		edits = nil
 	}
 	return err
 }
+
+// notCalledError is one that came before the transaction's commit was called. A
+// change around that of another cache so knows how it ended.
+type notCalledError struct{ error }
+
+var errNotCalled = errors.New("commit was not called")
+
+func (n notCalledError) Unwrap() error      { return n.error }
+func (notCalledError) Is(target error) bool { return target == errNotCalled }
 
 // What surrounds a change takes at most so long, and longer for many ids. The host
 // may hold locks on rows meanwhile, so a Redis that says nothing ends it early;

@@ -2,6 +2,7 @@ package redisstate
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -49,7 +50,8 @@ func (ch *Changes[T]) Put(id string, state T) {
 // Reads of the states go to the database from just before the commit until it is
 // known that it happened. If nothing was collected, it is commit alone. To commit
 // what several caches collected, call the Commit of one in that of the other. If
-// commit was not called, Commit may be called again; else it is empty afterwards.
+// the transaction's commit was not called, Commit may be called again; else it is
+// empty afterwards.
 func (ch *Changes[T]) Commit(ctx context.Context, commit func(ctx context.Context) error) error {
 	ch.mu.Lock()
 	edits := maps.Clone(ch.edits)
@@ -59,12 +61,19 @@ func (ch *Changes[T]) Commit(ctx context.Context, commit func(ctx context.Contex
 	}
 	ids := slices.Collect(maps.Keys(edits))
 	if err := ch.cache.check(opCacheChange, ids...); err != nil {
-		return err
+		return notCalledError{err}
 	}
 	return ch.cache.around(ctx, ids, func(ctx context.Context) (map[string]*edit[T], error) {
-		ch.mu.Lock()
-		clear(ch.edits)
-		ch.mu.Unlock()
-		return edits, commit(ctx)
+		again := false
+		defer func() { // also when commit panics
+			if !again {
+				ch.mu.Lock()
+				clear(ch.edits)
+				ch.mu.Unlock()
+			}
+		}()
+		err := commit(ctx)
+		again = errors.Is(err, errNotCalled) // commit was the Commit of another cache
+		return edits, err
 	})
 }

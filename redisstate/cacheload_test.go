@@ -1,10 +1,13 @@
 package redisstate
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -217,6 +220,41 @@ func TestAway_asks_again_after_a_while_and_one_at_first(t *testing.T) {
 	})
 }
 
+// Callers in a hurry are left half of their time, and all of them together notice
+// that nobody gets an answer.
+func TestAway_of_callers_with_little_time(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := away{began: time.Now(), wait: cacheWait}
+		hurry := func(do func(context.Context) error) (waited time.Duration, err error) {
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			began := time.Now()
+			err = a.ask(ctx, do)
+			return time.Since(began), err
+		}
+		silent := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+		answers := func(context.Context) error { return nil }
+		asked := func(n int) {
+			t.Helper()
+			for i := range n {
+				if waited, err := hurry(silent); waited != 50*time.Millisecond || !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("caller %d waited %v and got %v", i, waited, err)
+				}
+			}
+		}
+		asked(4)
+		if _, err := hurry(answers); err != nil { // it was only slow
+			t.Error(err)
+		}
+		<-time.After(time.Hour)
+		asked(5)
+		if waited, err := hurry(answers); waited != 0 || !errors.Is(err, errAway) {
+			t.Errorf("nobody was answered for %v, and one more waited %v and got %v", cacheWait, waited, err)
+		}
+	})
+}
+
 func TestInParallel(t *testing.T) {
 	t.Parallel()
 	bad := errors.New("bad")
@@ -265,4 +303,29 @@ func TestCache_of_another_version_is_not_read_but_told(t *testing.T) {
 	}
 	has(t, renewed, r, 2, 3)
 	has(t, old, r, 2, 4)
+}
+
+func TestNewCache_says_that_a_client_ignores_deadlines(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		client redis.UniversalClient
+		says   bool
+	}{
+		"a client that does":     {client: redis.NewClient(&redis.Options{Addr: "nowhere:1"}), says: true},
+		"one that does not":      {client: redis.NewClient(&redis.Options{Addr: "nowhere:1", ContextTimeoutEnabled: true})},
+		"on Cluster":             {client: redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"nowhere:1"}}), says: true},
+		"on Cluster, one better": {client: redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"nowhere:1"}, ContextTimeoutEnabled: true})},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			t.Cleanup(func() { _ = test.client.Close() })
+			var log bytes.Buffer
+			o := quiet()
+			o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+			newCache(t, test.client, newRows(), o)
+			if strings.Contains(log.String(), "ContextTimeoutEnabled") != test.says {
+				t.Errorf("the log is %q", log.String())
+			}
+		})
+	}
 }

@@ -44,6 +44,7 @@ func (s *Store) read(ctx context.Context, key Key) (Config, error) {
 	var remember *token
 	if !pinned {
 		remember = s.current.begin(key.ID)
+		defer s.current.failed(remember) // if a hook of the host panics
 	}
 	f := s.fetch(ctx, &fetching{name: s.space.Config(key.ID), token: remember})
 	config, err := s.open(ctx, key.ID, f.raw, f.err)
@@ -264,10 +265,13 @@ func (s *Store) wanted(keys []Key, found map[Key]Config) ([]*reading, error) {
 // readBatch reads current contents, then what must have been put aside. It
 // returns only errors that concern all keys.
 func (s *Store) readBatch(ctx context.Context, batch []*reading) error {
+	tokens := make([]*token, 0, len(batch))
+	defer func() { s.current.failed(tokens...) }() // if a hook of the host panics
 	replies := s.getAll(ctx, batch, func(r *reading) *fetching {
 		f := &fetching{name: s.space.Config(r.key.ID)}
 		if !r.pinned {
 			f.token = s.current.begin(r.key.ID)
+			tokens = append(tokens, f.token)
 		}
 		return f
 	})

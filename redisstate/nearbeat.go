@@ -175,9 +175,12 @@ func (b *beats) beat() {
 		addresses = append(addresses, address)
 	}
 	b.among(addresses...)
+	// To find the masters may have taken its time, if a host says nothing.
+	sendCtx, sent := context.WithTimeout(b.ctx, beatTimeout)
+	defer sent()
 	var sending sync.WaitGroup
 	for address, m := range all {
-		sending.Go(func() { b.send(ctx, m, address) })
+		sending.Go(func() { b.send(sendCtx, m, address) })
 	}
 	sending.Wait()
 }
@@ -228,8 +231,8 @@ func (b *beats) hear(payload string) {
 	if !known {
 		return
 	}
-	if number != m.heard+1 { // those between were lost, and bells may be
-		b.reset()
+	if number != m.heard+1 { // those between were lost, and bells of this master may be
+		b.flush()
 	}
 	m.heard, m.from = number, at
 	for n := range m.at {

@@ -57,6 +57,7 @@ type token struct {
 	reads        *reads
 	bells, flush uint64
 	began        time.Duration
+	ended        bool
 }
 
 const (
@@ -123,6 +124,13 @@ func (c *current) begin(id string) *token {
 	return &token{id: id, remember: fresh, reads: r, bells: r.bells, flush: c.flush, began: c.beats.now()}
 }
 
+// failed ends tokens whose reads did not come to their end.
+func (c *current) failed(tokens ...*token) {
+	for _, t := range tokens {
+		c.done(t, "", 0)
+	}
+}
+
 // missing is what a read brings of an id that Redis does not have.
 const missing Digest = "missing"
 
@@ -135,13 +143,14 @@ func brought(config Config, err error) Digest {
 }
 
 // done remembers what was read, which had life left when it was, unless a bell
-// has rung since the read began.
+// has rung since the read began. Only the first call for a token counts.
 func (c *current) done(t *token, digest Digest, life time.Duration) {
-	if t == nil {
+	if t == nil || t.ended {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	t.ended = true
 	if t.reads.waiting--; t.reads.waiting == 0 {
 		delete(c.tokens, t.id)
 	}

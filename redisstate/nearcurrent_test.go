@@ -2,6 +2,7 @@ package redisstate
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -313,4 +314,42 @@ func TestNewStore_refuses_a_near_cache_by_key_that_cannot_be(t *testing.T) {
 	if _, err := NewStore(replicas, byKey()); !errors.Is(err, ErrInvalidOptions) {
 		t.Errorf("with a client that reads from replicas: %v", err)
 	}
+}
+
+// A hook of the host may panic while something is read.
+func TestStore_does_not_keep_account_of_reads_that_panicked(t *testing.T) {
+	t.Parallel()
+	server := newServer(t)
+	client := newClient(t, server)
+	s := newNearStore(t, client)
+	var broken atomic.Bool
+	client.AddHook(onPipeline(func() {
+		if broken.Load() {
+			panic("hook")
+		}
+	}))
+	saves(t, s, Entry{ID: "a", Value: 1})
+	broken.Store(true)
+	for name, read := range map[string]func(){
+		"one":  func() { _, _ = s.Get(t.Context(), ID("a")) },
+		"many": func() { _, _ = s.GetMany(t.Context(), ID("a"), ID("b")) },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("reading %s did not panic", name)
+				}
+			}()
+			read()
+		}()
+	}
+	broken.Store(false)
+	s.current.mu.Lock()
+	left := len(s.current.tokens)
+	s.current.mu.Unlock()
+	if left != 0 {
+		t.Errorf("%d ids are said to be read", left)
+	}
+	readsNow(t, s, 1, false)
+	readsNow(t, s, 1, true)
 }

@@ -62,9 +62,9 @@ func (t *cachedTx) SaveTaskWithLocking(ctx context.Context, taskExecID string, u
 
 // DeleteTask implements Repository.
 func (t *cachedTx) DeleteTask(ctx context.Context, taskExecID string) error {
-	workflow, err := t.deleteTask(ctx, taskExecID)
-	if err == nil && workflow != "" {
-		t.takeOut(workflow)
+	workflows, err := t.deleteTask(ctx, taskExecID)
+	if err == nil {
+		t.takeOut(workflows...)
 	}
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -55,10 +56,63 @@ func (h *history) write(ctx context.Context, number int) {
 				h.ledgers[id].tell(n)
 			}
 		}
+		if i == restAfter {
+			h.rest(ctx, w)
+		}
 		if h.fault.inject != nil && number == 0 && i%30 == 15 {
 			h.fault.inject(ctx, h)
 		}
 	}
+}
+
+// restAfter is the change after which the writers rest, before there are faults.
+const restAfter = 10
+
+// rest has one writer write alone, of those who come together here. What was read
+// before that must be in Redis, and so must be what was written: else whatever the
+// test finds later says nothing.
+func (h *history) rest(ctx context.Context, w *writer) {
+	h.meeting.join()
+	defer h.meeting.join()
+	if w.number != 0 {
+		return
+	}
+	hits, written := h.hits(), h.count("written")
+	for range 20 { // what is in Redis may expire, or be evicted, in between
+		h.readOn(ctx, readers*historyProcesses*int64(len(h.workflows)))
+		left, err := byTask(ctx, w, h.processes[0])
+		if err != nil {
+			h.t.Errorf("nothing else was written, and a change failed: %v", err)
+			return
+		}
+		h.ledgers[w.task].book(nil)
+		h.ledgers[w.task].tell(left[w.task])
+		if h.hits() > hits && h.count("written") > written {
+			return
+		}
+	}
+	h.t.Errorf("nothing else was written, but Redis answered %d reads and took %v of 20 changes", h.hits()-hits, h.count("written")-written)
+}
+
+// meeting is where writers wait for each other.
+type meeting struct {
+	mu   sync.Mutex
+	here int
+	all  chan struct{}
+}
+
+func newMeeting() *meeting { return &meeting{all: make(chan struct{})} }
+
+// join returns when all writers did.
+func (m *meeting) join() {
+	m.mu.Lock()
+	all := m.all
+	if m.here++; m.here == writers {
+		m.here, m.all = 0, make(chan struct{})
+		close(all)
+	}
+	m.mu.Unlock()
+	<-all
 }
 
 // count makes a task's counter larger.

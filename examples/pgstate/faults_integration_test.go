@@ -58,15 +58,7 @@ func (h *history) readOn(ctx context.Context, n int64) {
 // untilRefused returns once a change was refused since the beginning. The others
 // go on writing.
 func (h *history) untilRefused(ctx context.Context) {
-	waited(ctx, func() bool { return h.refused() > 0 || h.t.Failed() })
-}
-
-// refused is how many changes Redis refused.
-func (h *history) refused() (n float64) {
-	for _, p := range h.processes {
-		n += p.count(h.t, "refused")
-	}
-	return n
+	waited(ctx, func() bool { return h.count("refused") > 0 || h.t.Failed() })
 }
 
 var faults = map[string]func(t *testing.T) fault{
@@ -201,7 +193,7 @@ func restarts(server *redistest.Server) fault {
 // refused fails if no change was refused.
 func refused(t *testing.T, h *history) {
 	t.Helper()
-	if h.refused() == 0 {
+	if h.count("refused") == 0 {
 		t.Error("Redis refused no change: the fault was not there")
 	}
 }

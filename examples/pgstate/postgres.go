@@ -72,8 +72,10 @@ func (p *Postgres) SaveTaskWithLocking(ctx context.Context, taskExecID string, u
 
 // DeleteTask implements Repository.
 func (p *Postgres) DeleteTask(ctx context.Context, taskExecID string) error {
-	_, err := p.deleteTask(ctx, taskExecID)
-	return err
+	return p.atOnce(ctx, func(t tables) error {
+		_, err := t.deleteTask(ctx, taskExecID)
+		return err
+	})
 }
 
 // WithTransaction implements Repository.

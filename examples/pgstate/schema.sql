@@ -34,3 +34,4 @@ CREATE TABLE IF NOT EXISTS task_states (
 );
 
 CREATE INDEX IF NOT EXISTS task_states_of_workflow ON task_states (workflow_exec_id);
+CREATE INDEX IF NOT EXISTS task_states_of_parent ON task_states (parent_state_id);

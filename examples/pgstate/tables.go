@@ -6,11 +6,13 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // handle is what a pool and a transaction have in common.
 type handle interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
@@ -53,7 +55,11 @@ const (
 
 	moveTask = `UPDATE task_states SET workflow_exec_id = $2 WHERE task_exec_id = $1`
 
-	deleteTask = `DELETE FROM task_states WHERE task_exec_id = $1 RETURNING workflow_exec_id`
+	deleteTask = `DELETE FROM task_states WHERE task_exec_id = $1`
+
+	// With a plain FOR UPDATE nobody adds a task below one that was found.
+	lockTask       = `SELECT task_exec_id, workflow_exec_id FROM task_states WHERE task_exec_id = $1 FOR UPDATE`
+	lockTasksBelow = `SELECT task_exec_id, workflow_exec_id FROM task_states WHERE parent_state_id = ANY ($1) FOR UPDATE`
 
 	// The key stays what it is. A plain FOR UPDATE would hold up those who write
 	// tasks of a workflow, when the database looks whether it is there.
@@ -160,14 +166,32 @@ func (t tables) saveTask(ctx context.Context, id string, update func(*TaskState)
 	return t.upsertTask(ctx, state)
 }
 
-// deleteTask tells the workflow of the task; empty if it was not there.
-func (t tables) deleteTask(ctx context.Context, id string) (workflow string, err error) {
-	rows, _ := t.db.Query(ctx, deleteTask, id)
-	workflow, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[string])
-	if errors.Is(err, pgx.ErrNoRows) {
-		return "", nil
+// deleteTask deletes a task and, as the foreign key has it, those below it. It
+// tells their workflows, which need not be one: none if the task was not there.
+func (t tables) deleteTask(ctx context.Context, id string) (workflows []string, err error) {
+	gone := make(map[string]bool)
+	rows, _ := t.db.Query(ctx, lockTask, id) // the rows tell its error
+	for {
+		var level []string
+		var task, workflow string
+		_, err := pgx.ForEachRow(rows, []any{&task, &workflow}, func() error {
+			if !gone[task] {
+				gone[task] = true
+				level = append(level, task)
+				workflows = append(workflows, workflow)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fail("delete task", err)
+		}
+		if len(level) == 0 {
+			break
+		}
+		rows, _ = t.db.Query(ctx, lockTasksBelow, level)
 	}
-	return workflow, fail("delete task", err)
+	_, err = t.db.Exec(ctx, deleteTask, id)
+	return workflows, fail("delete task", err)
 }
 
 func workflowOf(rows pgx.Rows) (*WorkflowState, error) {

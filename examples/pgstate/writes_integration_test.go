@@ -145,9 +145,10 @@ func TestRepositories_leave_what_they_say(t *testing.T) {
 				workflow, other := kind+" "+name+" ", kind+" "+name+" other"
 				d.seed(t, workflow, workflow+"a", workflow+"b")
 				d.seed(t, other)
-				child := task(workflow, workflow+"b", 0)
-				child.ParentStateID = &[]string{workflow + "a"}[0]
+				child, below := task(workflow, workflow+"b", 0), task(other, other+"c", 0)
+				child.ParentStateID, below.ParentStateID = new(workflow+"a"), new(workflow+"b")
 				must(t, d.plain.UpsertTask(t.Context(), child))
+				must(t, d.plain.UpsertTask(t.Context(), below))
 				if kind == "plain" {
 					if err := w.do(t.Context(), r, workflow, other); !errors.Is(err, w.fails) {
 						t.Errorf("got %v; want %v", err, w.fails)
