@@ -8,9 +8,11 @@ replace (
 )
 
 require (
+	github.com/bsm/redislock v0.9.4
 	github.com/compozy/temporal-redis v0.0.0
 	github.com/compozy/temporal-redis/examples/pgstate v0.0.0
 	github.com/dgraph-io/badger/v4 v4.7.0
+	github.com/go-redsync/redsync/v4 v4.18.1
 	github.com/jackc/pgx/v5 v5.13.0
 	github.com/maypok86/otter/v2 v2.4.0
 	github.com/prometheus/client_golang v1.25.0

@@ -1,7 +1,8 @@
-// Package compozy puts a redisstate store behind Compozy's own interface for
-// task configs, so that a host replaces its store in one line:
+// Package compozy puts a redisstate store and leases behind Compozy's own
+// interfaces for task configs and locks, so that a host replaces each in one line:
 //
 //	var configs services.ConfigStore = compozy.NewConfigStore(store, compozy.Options[task.Config]{})
+//	var locks cache.LockManager = compozy.NewLockManager[cache.Lock](manager, compozy.LockOptions{})
 //
 // # What it promises
 //
@@ -14,6 +15,10 @@
 //     share them with others.
 //   - Values appear in no error. Ids do, as in Compozy's own.
 //
+// Locks have Compozy's method set, texts and three errors (a host may give its own
+// sentinels beside, see LockOptions). They are renewed until they are released,
+// however the context of Acquire ends, and IsHeld compares the clocks.
+//
 // What differs from Compozy's stores: a config expires (see
 // redisstate.Options.TTL), is at most redisstate.Options.MaxConfigBytes long, and
 // ids are 1 to 1024 bytes of UTF-8. A JSON document with the same member twice
@@ -23,6 +28,6 @@
 //
 // New code: redisstate.ConfigStore has refs, which never give other content,
 // and reads that cost no round trip. Compozy's interface reads by id, and a
-// private copy costs a decoding each time. Compozy's locks and notifications:
-// see the packages locking and notifier.
+// private copy costs a decoding each time; locking has leases with a context and a
+// fence. Compozy's notifications: see the package notifier.
 package compozy

@@ -3,11 +3,15 @@ package interceptors_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 
@@ -174,6 +178,125 @@ func TestCriticalActivity(t *testing.T) {
 		}
 	})
 
+	t.Run("locks what its key function names, and all of it", func(t *testing.T) {
+		t.Parallel()
+		env := testsuite.NewActivityEnvironment(t, testsuite.Options{Plugin: worker.Options{
+			LockKeys: map[string]func(activity.Info) ([]string, error){
+				"accounts": func(activity.Info) ([]string, error) { return []string{"b", "a", "b"}, nil },
+			},
+		}})
+		critical := func(ctx context.Context) (names []string, err error) {
+			for _, lease := range locking.AllFromContext(ctx) {
+				names = append(names, lease.Resource())
+			}
+			locks, err := env.Plugin().Locks(ctx)
+			if err != nil {
+				return nil, err
+			}
+			for _, name := range []string{"a", "b"} {
+				if _, err := locks.Acquire(context.WithoutCancel(t.Context()), name, locking.WithWait(0)); !errors.Is(err, locking.ErrNotAcquired) {
+					return nil, fmt.Errorf("%s is not held: %w", name, err)
+				}
+				if _, err := locks.Acquire(ctx, name); !errors.Is(err, locking.ErrReentrant) {
+					return nil, fmt.Errorf("%s again gives %w", name, err)
+				}
+			}
+			return names, nil
+		}
+		env.RegisterActivityWithOptions(critical, activity.RegisterOptions{Name: "critical"})
+		env.SetCall(redisstate.Ref{}, "", interceptors.Policy{Lock: interceptors.On, LockKey: "accounts"})
+		result, err := env.ExecuteActivity(critical)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		if err := result.Get(&names); err != nil || !slices.Equal(names, []string{"b", "a", "b"}) {
+			t.Errorf("its leases are %v, %v", names, err)
+		}
+		locks, err := env.Plugin().Locks(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		leases, err := locking.AcquireAll(t.Context(), locks, []string{"a", "b"}, locking.WithWait(0))
+		if err != nil {
+			t.Fatalf("they are still held: %v", err)
+		}
+		for _, lease := range leases {
+			if err := lease.Release(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+
+	t.Run("needs a key function that is there and names something", func(t *testing.T) {
+		t.Parallel()
+		for key, says := range map[string]string{"accounts": "names nothing", "others": "no such function"} {
+			env := testsuite.NewActivityEnvironment(t, testsuite.Options{Plugin: worker.Options{
+				LockKeys: map[string]func(activity.Info) ([]string, error){
+					"accounts": func(activity.Info) ([]string, error) { return nil, nil },
+				},
+			}})
+			critical := func(context.Context) error { return nil }
+			env.RegisterActivityWithOptions(critical, activity.RegisterOptions{Name: "critical"})
+			env.SetCall(redisstate.Ref{}, "", interceptors.Policy{Lock: interceptors.On, LockKey: key})
+			_, err := env.ExecuteActivity(critical)
+			if app := applicationError(t, err); app.Type() != interceptors.PolicyInvalid || !strings.Contains(app.Error(), says) {
+				t.Errorf("%s: error is %v", key, app)
+			}
+		}
+	})
+
+	// The lease ends by the loss of its renewals; what the activity did stands if
+	// nobody else was granted it meanwhile.
+	t.Run("keeps its result after a loss only if nobody was granted the lease in between", func(t *testing.T) {
+		t.Parallel()
+		for name, between := range map[string]bool{"nobody": false, "somebody": true} {
+			url := "embedded://" + uuid.NewString()
+			env := testsuite.NewActivityEnvironment(t, testsuite.Options{Plugin: worker.Options{Redis: redisstate.Options{URL: url}}})
+			critical := func(ctx context.Context) (string, error) {
+				lease, _ := locking.FromContext(ctx)
+				locks, err := env.Plugin().Locks(ctx)
+				if err != nil {
+					return "", err
+				}
+				deleteLocks(t, url)
+				if err := lease.Renew(ctx); !errors.Is(err, locking.ErrNotHeld) {
+					return "", fmt.Errorf("renewed: %w", err)
+				}
+				<-ctx.Done()
+				if !errors.Is(context.Cause(ctx), locking.ErrLost) {
+					return "", context.Cause(ctx)
+				}
+				if between {
+					other, err := locks.Acquire(context.WithoutCancel(t.Context()), lease.Resource())
+					if err != nil {
+						return "", err
+					}
+					if err := other.Release(t.Context()); err != nil {
+						return "", err
+					}
+				}
+				return "done", nil
+			}
+			env.RegisterActivityWithOptions(critical, activity.RegisterOptions{Name: "critical"})
+			env.SetCall(redisstate.Ref{}, "", interceptors.Critical)
+			result, err := env.ExecuteActivity(critical)
+			switch {
+			case !between && err != nil:
+				t.Errorf("%s: error is %v", name, err)
+			case !between:
+				var text string
+				if err := result.Get(&text); err != nil || text != "done" {
+					t.Errorf("%s: result is %q, %v", name, text, err)
+				}
+			default:
+				if app := applicationError(t, err); app.Type() != interceptors.LeaseLost {
+					t.Errorf("%s: error is %v", name, app)
+				}
+			}
+		}
+	})
+
 	t.Run("may not leave its result pending", func(t *testing.T) {
 		t.Parallel()
 		env := testsuite.NewActivityEnvironment(t, testsuite.Options{})
@@ -194,6 +317,23 @@ func TestCriticalActivity(t *testing.T) {
 			t.Errorf("error is %v", app)
 		}
 	})
+}
+
+// deleteLocks takes the locks out of an embedded Redis, as if they had expired there.
+func deleteLocks(t *testing.T, url string) {
+	t.Helper()
+	conn, err := redisstate.Connect(t.Context(), redisstate.Options{URL: url, Registerer: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	names, err := conn.Client().Keys(t.Context(), "*:lock:{*").Result()
+	if err != nil || len(names) == 0 {
+		t.Fatalf("the locks are %v, %v", names, err)
+	}
+	if err := conn.Client().Del(t.Context(), names...).Err(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // closedPort is an address where nothing listens.

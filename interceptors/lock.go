@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/activity"
@@ -25,9 +26,10 @@ var (
 	errNoWorkflow = errors.New("the activity has no workflow to lock; set Options.LockKey, or Policy.Lock to Off")
 )
 
-// lock runs the rest of the chain under the workflow's lease. The context it
-// passes on dies with the lease, with locking.ErrLost as its cause, and a
-// result that arrives after that is not used.
+// lock runs the rest of the chain under the workflow's lease, or under the leases
+// that the policy's key function names. The context it passes on dies with any of
+// them, with locking.ErrLost as its cause, and a result that arrives after that is
+// used only if nobody else was granted in between.
 func (w *workerInterceptor) lock(ctx context.Context, c *call, next handler) (any, error) {
 	if c.policy.Lock != On {
 		return next(ctx)
@@ -35,45 +37,124 @@ func (w *workerInterceptor) lock(ctx context.Context, c *call, next handler) (an
 	if c.info.IsLocalActivity {
 		return nil, invalidPolicy(fmt.Errorf("activity type %q: %w", c.info.ActivityType.Name, errLocalLock))
 	}
-	resource, err := w.options.LockKey(c.info)
+	resources, err := w.resources(c)
 	if err != nil {
 		return nil, invalidPolicy(fmt.Errorf("activity type %q: %w", c.info.ActivityType.Name, err))
 	}
-	lease, err := c.res.Locks.Acquire(ctx, resource, w.acquireOptions(ctx, c)...)
+	held, err := locking.AcquireAll(ctx, c.res.Locks, resources, w.acquireOptions(ctx, c)...)
 	if err != nil {
 		return nil, err
 	}
 	asked := false
 	defer func() {
 		if !asked { // the user's code panicked, or may not have had a lease
-			_ = w.release(ctx, lease)
+			_ = w.releaseAll(ctx, held)
 		}
 	}()
 	w.publishAttempt(ctx, c, notifier.StatusRunning, "")
 
-	bound, stop := lease.Bind(ctx)
+	bound, stop := bindAll(locking.NewContext(ctx, held...), held)
 	defer stop()
-	result, err := next(locking.NewContext(bound, lease))
+	result, err := next(bound)
 	if errors.Is(err, activity.ErrResultPending) {
 		return nil, invalidPolicy(fmt.Errorf("activity type %q: %w", c.info.ActivityType.Name, errPendingLock))
 	}
 	// The release is the last question to Redis whether the lease was ours to
 	// the end: nothing may have noticed a flush since the last renewal.
-	lost := lease.Err()
+	lost := firstLoss(held)
 	if lost == nil {
-		asked, lost = true, w.release(ctx, lease)
+		asked, lost = true, w.releaseAll(ctx, held)
 	}
-	if errors.Is(lost, locking.ErrLost) || errors.Is(lost, locking.ErrNotHeld) {
-		// The user's own error goes in as text: it is often that of the context
-		// that the loss ended, and must not be taken for a cancellation.
-		if err != nil {
-			lost = fmt.Errorf("%w; the activity said: %s", lost, reasonOf(err))
+	if !errors.Is(lost, locking.ErrLost) && !errors.Is(lost, locking.ErrNotHeld) {
+		return result, err
+	}
+	if err == nil && !asked {
+		asked = true
+		if w.stands(ctx, c, held) {
+			return result, nil
 		}
-		return nil, temporal.NewApplicationErrorWithOptions(
-			"the lease was lost while the activity ran; its result is not used", LeaseLost,
-			temporal.ApplicationErrorOptions{Cause: lost, NextRetryDelay: w.retryDelay(c.info)})
 	}
-	return result, err
+	// The user's own error goes in as text: it is often that of the context
+	// that the loss ended, and must not be taken for a cancellation.
+	if err != nil {
+		lost = fmt.Errorf("%w; the activity said: %s", lost, reasonOf(err))
+	}
+	return nil, temporal.NewApplicationErrorWithOptions(
+		"the lease was lost while the activity ran; its result is not used", LeaseLost,
+		temporal.ApplicationErrorOptions{Cause: lost, NextRetryDelay: w.retryDelay(c.info)})
+}
+
+// resources are what a call locks.
+func (w *workerInterceptor) resources(c *call) ([]string, error) {
+	if c.policy.LockKey == "" {
+		resource, err := w.options.LockKey(c.info)
+		return []string{resource}, err
+	}
+	key := w.options.LockKeys[c.policy.LockKey]
+	if key == nil {
+		return nil, fmt.Errorf("Policy.LockKey is %q, and this worker's Options.LockKeys have no such function", c.policy.LockKey)
+	}
+	resources, err := key(c.info)
+	if err == nil && len(resources) == 0 {
+		err = fmt.Errorf("the key function %q names nothing to lock; name a resource, or set Policy.Lock to Off", c.policy.LockKey)
+	}
+	return resources, err
+}
+
+// bindAll makes a context that ends with the first lease that does.
+func bindAll(ctx context.Context, held []*locking.Lease) (context.Context, func()) {
+	bound, cancel := context.WithCancelCause(ctx)
+	stops := make([]func() bool, len(held))
+	for i, lease := range held {
+		stops[i] = context.AfterFunc(lease.Context(), func() { cancel(context.Cause(lease.Context())) })
+	}
+	return bound, func() {
+		for _, stop := range stops {
+			stop()
+		}
+		cancel(nil)
+	}
+}
+
+func firstLoss(held []*locking.Lease) error {
+	for _, lease := range held {
+		if err := lease.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// againWait bounds how long a lost lease is asked for again.
+const againWait = 2 * time.Second
+
+// stands takes the leases that were lost once more, and tells whether nobody else was
+// granted them in between, and the others were held to the end: then the result is as
+// good as if all had been. It gives all of them back.
+func (w *workerInterceptor) stands(ctx context.Context, c *call, held []*locking.Lease) bool {
+	var mine []*locking.Lease // to the end
+	follows := true
+	for i, lease := range held {
+		if slices.Contains(held[:i], lease) {
+			continue
+		}
+		if lease.Err() == nil {
+			mine = append(mine, lease)
+			continue
+		}
+		next, err := c.res.Locks.Acquire(ctx, lease.Resource(), append(w.acquireOptions(ctx, c), locking.WithWait(againWait))...)
+		if err != nil {
+			follows = false
+			break
+		}
+		mine = append(mine, next)
+		if follows = next.Follows(lease); !follows {
+			break
+		}
+	}
+	kept := w.releaseAll(ctx, mine)
+	_ = w.releaseAll(ctx, held) // what is left of them after a break
+	return follows && kept == nil
 }
 
 // acquireOptions bounds the wait by the option and by half of the time the
@@ -115,6 +196,17 @@ func (w *workerInterceptor) release(ctx context.Context, lease *locking.Lease) e
 	case <-patience.C:
 		return nil
 	}
+}
+
+// releaseAll gives leases back, the last one first. Of their errors it tells one that
+// says that a lease was lost, if there is one.
+func (w *workerInterceptor) releaseAll(ctx context.Context, held []*locking.Lease) (told error) {
+	for _, lease := range slices.Backward(held) {
+		if err := w.release(ctx, lease); told == nil || errors.Is(err, locking.ErrNotHeld) {
+			told = err
+		}
+	}
+	return told
 }
 
 // heartbeat keeps a waiting activity alive. The server replaces the last

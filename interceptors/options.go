@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -64,6 +66,10 @@ type Options struct {
 	// must meet the same lock); standalone activities have no workflow and need
 	// a function.
 	LockKey func(activity.Info) (string, error)
+	// LockKeys are other functions, by the names that policies use (Policy.LockKey):
+	// each names one resource or several, which are then all locked, in the order of
+	// their names. Defaults to none.
+	LockKeys map[string]func(activity.Info) ([]string, error)
 	// WorkflowID maps Temporal's workflow id to the id under which events are
 	// published. Defaults to the workflow id itself. It must be deterministic.
 	WorkflowID func(temporalWorkflowID string) string
@@ -116,11 +122,22 @@ func (o Options) validate() error {
 		errs = append(errs, fmt.Errorf("interceptors: RetryDelay is %v; use 10 ms or more, or 0 for %v", o.RetryDelay, DefaultRetryDelay))
 	}
 	_, err := newPolicies(o.DefaultPolicy, o.Policies)
-	errs = append(errs, err)
+	errs = append(errs, err, o.checkLockKey("the default", o.DefaultPolicy))
+	for _, name := range slices.Sorted(maps.Keys(o.Policies)) {
+		errs = append(errs, o.checkLockKey(fmt.Sprintf("activity type %q", name), o.Policies[name]))
+	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalidOptions, err)
 	}
 	return nil
+}
+
+// checkLockKey refuses a policy whose key function is not there.
+func (o Options) checkLockKey(whose string, p Policy) error {
+	if p.LockKey == "" || o.LockKeys[p.LockKey] != nil {
+		return nil
+	}
+	return fmt.Errorf("interceptors: policy of %s: LockKey is %q; LockKeys has %q", whose, p.LockKey, slices.Sorted(maps.Keys(o.LockKeys)))
 }
 
 // Validate checks the options without any I/O.

@@ -1,6 +1,7 @@
 package interceptors
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -43,6 +44,9 @@ type Policy struct {
 	Config Mode `json:"config,omitempty"`
 	// Lock runs the activity under its workflow's lease. Defaults to off.
 	Lock Mode `json:"lock,omitempty"`
+	// LockKey names the function of Options.LockKeys that says what the lock is on.
+	// Defaults to Options.LockKey.
+	LockKey string `json:"lock_key,omitempty"`
 	// Status publishes the activity's transitions. Defaults to on.
 	Status Mode `json:"status,omitempty"`
 	// Pause turns outages of Redis into retryable errors. Defaults to on for
@@ -67,10 +71,11 @@ func (p Policy) over(base Policy) Policy {
 		return b
 	}
 	return Policy{
-		Config: pick(p.Config, base.Config),
-		Lock:   pick(p.Lock, base.Lock),
-		Status: pick(p.Status, base.Status),
-		Pause:  pick(p.Pause, base.Pause),
+		Config:  pick(p.Config, base.Config),
+		Lock:    pick(p.Lock, base.Lock),
+		LockKey: cmp.Or(p.LockKey, base.LockKey),
+		Status:  pick(p.Status, base.Status),
+		Pause:   pick(p.Pause, base.Pause),
 	}
 }
 

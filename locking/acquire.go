@@ -18,6 +18,8 @@ const (
 	// obtainTries is how often an obtain is asked again, with the same token,
 	// when it is unknown what came of it.
 	obtainTries = 3
+	// onceTries is how often who does not wait asks while nobody has a majority.
+	onceTries = 4
 	// obtainPause is the time before the second try; it doubles.
 	obtainPause = 20 * time.Millisecond
 	// tellEvery is the time between two calls of a wait callback.
@@ -34,6 +36,7 @@ type acquisition struct {
 	resource string
 	keys     lockKeys
 	token    string
+	claim    claim
 
 	started   instant
 	bound     time.Time     // waiting ends here
@@ -43,11 +46,13 @@ type acquisition struct {
 
 	uncertain bool           // an obtain ended without telling what it did
 	abandoned <-chan outcome // an obtain that still runs after we gave up
+	rung      bool           // a ring led to the attempt
+	split     bool           // the last attempt found that nobody seems to have a majority
+	hurry     int            // how many quick looks there were since there was a reason; 0: none
 }
 
 // outcome is what an obtain gave.
 type outcome struct {
-	grant     *grant
 	remaining time.Duration // of the other's lease, if it is held; 0: unknown
 	err       error
 }
@@ -61,6 +66,7 @@ func newAcquisition(m *Manager, resource string, req request) *acquisition {
 		token:    newToken(),
 		started:  m.now(),
 	}
+	a.claim = m.masters.claim(a.keys, a.token)
 	wait := req.wait
 	if !req.deadline.IsZero() {
 		a.lifetime = max(req.deadline.Sub(a.started.mono), 1)
@@ -118,13 +124,17 @@ func (a *acquisition) contend(ctx context.Context, once bool) (*Lease, error) {
 			return nil, err
 		}
 	}
-	for {
+	for tries := 1; ; tries++ {
+		a.rung = watch != nil && !look
 		lease, remaining, err := a.try(ctx, look)
 		if !errors.Is(err, errHeld) {
 			return lease, err
 		}
 		if once {
 			a.noteContention()
+			if a.split && tries < onceTries && sleep(ctx, jitter(pollFirst)) == nil {
+				continue // nobody has it
+			}
 			return nil, a.notAcquired()
 		}
 		if watch == nil {
@@ -132,11 +142,38 @@ func (a *acquisition) contend(ctx context.Context, once bool) (*Lease, error) {
 		} else if !look {
 			watch.again()
 		}
-		err = a.await(ctx, watch.rung(), watch.patience(remaining))
+		err = a.await(ctx, watch.rung(), a.patience(watch, remaining))
 		look = errors.Is(err, errLook)
 		if err != nil && !look {
 			return nil, err
 		}
+	}
+}
+
+// patience is how long to wait for a ring. It is short for a while when a few
+// contenders each got a minority of the masters, since nobody may have the lock, and
+// nobody ring; and when a ring was followed by a refusal, since the release may have
+// reached only some masters yet.
+func (a *acquisition) patience(watch vigil, remaining time.Duration) time.Duration {
+	patience := watch.patience(remaining)
+	if a.hurry == 0 {
+		return patience
+	}
+	quick := pollFirst << min(a.hurry-1, 16)
+	if quick <= pollLast {
+		a.hurry++
+	} else if quick = pollLast; !a.split {
+		a.hurry = 0
+		return patience
+	}
+	return min(patience, jitter(quick))
+}
+
+// refused notes why the lock was not to be had.
+func (a *acquisition) refused(held *heldError) {
+	a.split = held.split
+	if held.split || (held.several && a.rung) {
+		a.hurry = max(a.hurry, 1)
 	}
 }
 
@@ -244,7 +281,7 @@ func (a *acquisition) attempt(ctx context.Context, look bool) (*Lease, time.Dura
 		a.uncertain = a.uncertain || maybeGranted(o.err)
 		return nil, o.remaining, o.err
 	}
-	lease := newLease(a, o.grant, start, ttl)
+	lease := newLease(a, start, ttl)
 	switch {
 	case lease.left(a.manager.now()) <= 0:
 		a.uncertain = true
@@ -288,9 +325,9 @@ func (a *acquisition) call(ctx context.Context, obtain func(context.Context) out
 var errLate = fmt.Errorf("the grant came when it was almost over: %w", context.DeadlineExceeded)
 
 func (a *acquisition) obtain(ctx context.Context, ttl time.Duration, look bool) outcome {
-	// After a lost reply the lock that is there may be our own; only asking for
-	// it tells.
-	if look && !a.uncertain {
+	// After a lost reply, on any master, the lock that is there may be our own; only
+	// asking for it tells.
+	if look && !a.uncertain && !a.claim.pending() {
 		remaining, err := a.manager.masters.remaining(ctx, a.keys)
 		if err == nil && remaining > 0 {
 			err = errHeld
@@ -299,8 +336,13 @@ func (a *acquisition) obtain(ctx context.Context, ttl time.Duration, look bool) 
 			return outcome{remaining: remaining, err: err}
 		}
 	}
-	g, err := a.manager.masters.obtain(ctx, a.keys, a.token, ttl)
-	return outcome{grant: g, err: err}
+	err := a.claim.obtain(ctx, ttl)
+	held, _ := errors.AsType[*heldError](err)
+	if held == nil {
+		return outcome{err: err}
+	}
+	a.refused(held)
+	return outcome{remaining: held.left, err: err}
 }
 
 // ttl is what to ask Redis for: less than usual if the lease's deadline comes
@@ -320,19 +362,15 @@ func shorten(ttl, lifetime, age time.Duration) time.Duration {
 
 // clean takes back, in the background, what may have been granted.
 func (a *acquisition) clean() {
-	if a.abandoned == nil && !a.uncertain {
+	m := a.manager
+	if a.abandoned == nil && !a.claim.pending() {
 		return
 	}
-	m := a.manager
 	m.spawn(func() {
-		granted := a.uncertain
 		if a.abandoned != nil {
-			o := <-a.abandoned
-			granted = granted || o.err == nil || maybeGranted(o.err)
+			<-a.abandoned
 		}
-		if granted {
-			m.persist(a.request.ttl, func(ctx context.Context) error { return m.masters.undo(ctx, a.keys, a.token) })
-		}
+		m.persist(a.request.ttl, func(ctx context.Context) error { return a.claim.release(ctx, nil) })
 	})
 }
 

@@ -108,7 +108,7 @@ func TestAcquire_leaves_nothing_behind_when_its_context_ends_in_mid_call(t *test
 		wantErr(t, err, why)
 		close(fake.gate) // now Redis executes it
 		synctest.Wait()
-		if fake.count("obtain") != 1 || fake.count("undo") != 1 {
+		if fake.count("obtain") != 1 || fake.count("release") != 1 {
 			t.Fatalf("calls: %v", fake.calls)
 		}
 		if _, held := fake.held(keysOf(m.space, "r")); held {

@@ -2,6 +2,8 @@ package locking
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"math"
 	"sync"
@@ -43,6 +45,22 @@ type bells struct {
 	clients map[string]*redis.Client // by address
 	resting time.Time                // poll until then
 	closed  bool
+}
+
+// quorumBells listens on the master where the waiters of a resource meet.
+type quorumBells struct {
+	home  func(lockKeys) int
+	bells []*bells
+}
+
+func (q quorumBells) listen(k lockKeys, atMost time.Duration) vigil {
+	return q.bells[q.home(k)].listen(k, atMost)
+}
+
+func (q quorumBells) close() {
+	for _, b := range q.bells {
+		b.close()
+	}
 }
 
 func newBells(base redis.UniversalClient, pass func(context.Context, lockKeys) error, spawn func(func())) *bells {
@@ -137,6 +155,15 @@ func bellOptions(host *redis.Options) *redis.Options {
 	return &opts
 }
 
+// listenerPrefix begins the names of connections that listen.
+const listenerPrefix = "lock-waiter-"
+
+// listener names the connections that listen for one lock.
+func listener(k lockKeys) string {
+	sum := sha256.Sum256([]byte(k.queue))
+	return listenerPrefix + base64.RawURLEncoding.EncodeToString(sum[:15])
+}
+
 // bellVigil is one wait. It listens for the whole of it with one command: who
 // asks again goes to the end of the line.
 type bellVigil struct {
@@ -213,11 +240,16 @@ func (v *bellVigil) hear(l *line) error {
 	}
 	conn := client.Conn()
 	defer func() { _ = conn.Close() }() // back to the pool
-	id, err := conn.ClientID(ctx).Result()
-	if err != nil {
-		return err
+	var id *redis.IntCmd
+	_, _ = conn.Pipelined(ctx, func(p redis.Pipeliner) error {
+		id = p.ClientID(ctx)
+		p.ClientSetName(ctx, listener(v.keys)) // for List; no matter if it may not
+		return nil
+	})
+	if id.Err() != nil {
+		return id.Err()
 	}
-	l.block(client, id)
+	l.block(client, id.Val())
 	defer l.block(nil, 0) // before conn is closed
 	if v.over() {
 		return redis.Nil

@@ -1,17 +1,37 @@
 package locking
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 type contextKey struct{}
 
-// NewContext returns a copy of ctx that carries lease. It does not tie ctx to
-// the lease's life; Lease.Bind does.
-func NewContext(ctx context.Context, lease *Lease) context.Context {
-	return context.WithValue(ctx, contextKey{}, lease)
+// NewContext returns a copy of ctx that carries leases, in place of those that it
+// carries. It does not tie ctx to their lives; Lease.Bind does.
+func NewContext(ctx context.Context, leases ...*Lease) context.Context {
+	return context.WithValue(ctx, contextKey{}, slices.Clone(leases))
 }
 
-// FromContext returns the lease that ctx carries, if it carries one.
+// FromContext returns the first lease that ctx carries, if it carries one.
 func FromContext(ctx context.Context) (*Lease, bool) {
-	lease, ok := ctx.Value(contextKey{}).(*Lease)
-	return lease, ok && lease != nil
+	leases := AllFromContext(ctx)
+	if len(leases) == 0 {
+		return nil, false
+	}
+	return leases[0], leases[0] != nil
+}
+
+// AllFromContext returns all leases that ctx carries, in the order in which they
+// were given; that of an activity is the one of its key function.
+func AllFromContext(ctx context.Context) []*Lease {
+	leases, _ := ctx.Value(contextKey{}).([]*Lease)
+	return leases
+}
+
+// carries tells whether ctx carries a lease of the resource that is held.
+func carries(ctx context.Context, namespace, resource string) bool {
+	return slices.ContainsFunc(AllFromContext(ctx), func(l *Lease) bool {
+		return l != nil && l.resource == resource && l.manager.opts.Namespace == namespace && l.Err() == nil
+	})
 }

@@ -1,7 +1,7 @@
 // Package locking gives out leases: the right to a resource, named by a string,
 // for a time that is prolonged in the background until the holder gives it back
-// or loses it. It stands on bsm/redislock and one Redis master; a quorum of
-// masters fits behind the same API.
+// or loses it. It stands on bsm/redislock and one Redis master, or a majority of
+// several independent ones (Redlock). docs/locking.md tells why it holds.
 //
 //	lease, err := manager.Acquire(ctx, "default/order-17")
 //	if err != nil { ... }                    // ErrNotAcquired, ErrUnavailable
@@ -36,9 +36,10 @@
 //
 // # What is promised
 //
-// No two leases of a resource are valid at the same time, as long as the master
-// loses no data inside a lease and the clocks of Redis and the holder do not
-// drift apart by more than the margin within one TTL.
+// No two leases of a resource are valid at the same time, as long as no master that
+// granted one loses it while it lives (one of several that is started again gives no
+// vote until whatever it forgot is over) and the clocks of Redis and the holder do
+// not drift apart by more than the margin within one TTL.
 //
 // Whatever else happens (a flush, a restart without persistence, a fail-over
 // that loses writes, a holder that is stopped and goes on), fences rise: a later
@@ -66,7 +67,8 @@
 // Guarding something that cannot check a fence and cannot stand two writers for
 // a moment: no lease can, since a holder may be stopped between checking its
 // lease and writing. Nor for high-frequency mutual exclusion inside one process
-// (sync.Mutex), for re-entrance (a second Acquire waits for the first), for
+// (sync.Mutex), for re-entrance (a second Acquire waits for the first, or is
+// ErrReentrant where the context tells of it), for
 // shared or read locks, or for resources whose names are secret: key names are
 // visible in Redis.
 package locking

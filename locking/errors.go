@@ -18,6 +18,9 @@ var (
 	ErrLost = errors.New("lease lost")
 	// ErrNotHeld is returned by Release when the lease had been lost.
 	ErrNotHeld = errors.New("lease not held")
+	// ErrReentrant is returned by Acquire when its context carries a lease of the
+	// same resource (NewContext): waiting for it would be waiting for oneself.
+	ErrReentrant = errors.New("the caller holds this lease already")
 	// ErrUnavailable marks an outage of Redis.
 	ErrUnavailable = rediserr.ErrUnavailable
 	// ErrDenied marks a wrong password, a missing ACL permission or a refused

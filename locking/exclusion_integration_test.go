@@ -69,6 +69,37 @@ func TestLockManager_on_a_cluster(t *testing.T) {
 	})
 }
 
+func TestLockManager_on_a_quorum(t *testing.T) {
+	t.Parallel()
+	for _, masters := range []int{3, 5} {
+		t.Run(fmt.Sprint(masters, " masters"), func(t *testing.T) {
+			t.Parallel()
+			c := newContest(t, masters, locking.Contender{})
+			c.up(2 * time.Second) // the TTL of the suite
+			var backends atomic.Int64
+			contract.LockManager(t, func(testing.TB) contract.LockManagerBackend {
+				namespace := fmt.Sprint("backend-", backends.Add(1))
+				return contract.LockManagerBackend{
+					Open: func(tb testing.TB, opts locking.Options) locking.LockManager {
+						tb.Helper()
+						opts.Namespace = namespace
+						var clients []redis.UniversalClient
+						for _, server := range c.servers {
+							clients = append(clients, server.Client(tb))
+						}
+						m, err := locking.NewQuorum(clients, quiet(opts))
+						if err != nil {
+							tb.Fatal(err)
+						}
+						closeLater(tb, m)
+						return m
+					},
+				}
+			})
+		})
+	}
+}
+
 // contend has goroutines on several managers visit one critical section, while
 // disturb runs. An error that passes is one that disturb brings about: who meets
 // it instead of a lease asks again.
@@ -195,6 +226,72 @@ func TestExclusion_rejects_broken_lockers(t *testing.T) {
 			err := contend(t.Context(), managers, 4, 5, undisturbed)
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Fatalf("accepted: %v", err)
+			}
+		})
+	}
+}
+
+// leastRules are those that docs/operations.md gives for the masters of locks.
+var leastRules = []string{
+	"on", ">pw", "resetkeys", "~temporal-redis:*", "resetchannels", "-@all", "+ping", "+info", "+time", "+evalsha", "+eval", "+set", "+get", "+getrange",
+	"+del", "+pexpire", "+pttl", "+expire", "+copy", "+zadd", "+zincrby", "+zscore", "+bzpopmin", "+client|id", "+client|unblock",
+}
+
+func TestLock_masters_need_no_more_permissions_than_the_docs_say(t *testing.T) {
+	t.Parallel()
+	for name, masters := range map[string]int{"one master": 1, "three masters": 3} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var servers []*redistest.Server
+			for range masters {
+				servers = append(servers, redistest.Start(t, redistest.WithUser("locks", leastRules...)))
+			}
+			open := func() *locking.Manager {
+				var clients []redis.UniversalClient
+				for _, server := range servers {
+					o, err := redis.ParseURL(server.URLFor("locks", "pw"))
+					if err != nil {
+						t.Fatal(err)
+					}
+					o.ContextTimeoutEnabled, o.MaxRetries = true, -1
+					client := redis.NewClient(o)
+					t.Cleanup(func() { _ = client.Close() })
+					clients = append(clients, client)
+				}
+				opts := brief
+				opts.Quarantine = opts.TTL
+				m, err := locking.NewQuorum(clients, quiet(opts))
+				if err != nil {
+					t.Fatal(err)
+				}
+				closeLater(t, m)
+				return m
+			}
+			a, b := open(), open()
+			first := acquire(t, a, locking.WithWait(patience)) // until the quarantine is over
+			next := make(chan *locking.Lease, 1)
+			waiting := make(chan struct{})
+			var once sync.Once
+			go func() {
+				lease, err := b.Acquire(t.Context(), "r", locking.WithWait(patience), locking.WithWaitCallback(func(locking.Waiting) { once.Do(func() { close(waiting) }) }))
+				if err != nil {
+					t.Error(err)
+				}
+				next <- lease
+			}()
+			<-waiting
+			if err := first.Renew(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if err := a.Raise(t.Context(), "r", first.Fence()+1); err != nil {
+				t.Error(err)
+			}
+			release(t, first)
+			if second := <-next; second != nil {
+				if second.Fence() <= first.Fence() {
+					t.Errorf("fence %d after %d", second.Fence(), first.Fence())
+				}
+				release(t, second)
 			}
 		})
 	}

@@ -93,71 +93,104 @@ func (f *fakeMasters) holder(key string) (fakeLock, bool) {
 	return l, ok && time.Now().Before(l.expires)
 }
 
-// fakeTokens keep a grant's token where the real one has its votes.
-var fakeTokens sync.Map // *grant -> token
+func (f *fakeMasters) claim(k lockKeys, token string) claim {
+	return &fakeClaim{fakeMasters: f, keys: k, token: token}
+}
 
-func (f *fakeMasters) obtain(ctx context.Context, k lockKeys, token string, ttl time.Duration) (*grant, error) {
-	if f.gate != nil {
-		<-f.gate
+// fakeClaim is what a token has on fake masters.
+type fakeClaim struct {
+	*fakeMasters
+	keys  lockKeys
+	token string
+
+	state   sync.Mutex
+	granted grant
+	has     bool
+	unsure  bool
+}
+
+func (c *fakeClaim) obtain(ctx context.Context, ttl time.Duration) error {
+	if c.gate != nil {
+		<-c.gate
 	}
-	var g *grant
-	err := f.call(ctx, "obtain", func() error {
-		if l, ok := f.holder(k.lock); ok && l.token != token {
+	var g grant
+	err := c.call(ctx, "obtain", func() error {
+		if l, ok := c.holder(c.keys.lock); ok && l.token != c.token {
 			return errHeld
 		}
-		f.locks[k.lock] = fakeLock{token, time.Now().Add(ttl)}
-		f.fences[k.lock]++
-		g = &grant{fence: f.fences[k.lock], previous: f.previous[k.lock]}
-		f.previous[k.lock] = token
-		fakeTokens.Store(g, token)
+		c.locks[c.keys.lock] = fakeLock{c.token, time.Now().Add(ttl)}
+		c.fences[c.keys.lock]++
+		g = grant{fence: c.fences[c.keys.lock], previous: c.previous[c.keys.lock]}
+		c.previous[c.keys.lock] = c.token
 		return nil
 	})
+	c.state.Lock()
+	defer c.state.Unlock()
 	if err != nil {
-		return nil, err
+		c.unsure = c.unsure || maybeGranted(err)
+		return err
 	}
-	return g, nil
+	c.granted, c.has = g, true
+	return nil
 }
 
-func (f *fakeMasters) owns(k lockKeys, token string) bool {
-	l, ok := f.holder(k.lock)
-	return ok && l.token == token
+func (c *fakeClaim) grant() grant {
+	c.state.Lock()
+	defer c.state.Unlock()
+	return c.granted
 }
 
-func tokenOf(g *grant) string {
-	token, _ := fakeTokens.Load(g)
-	text, _ := token.(string)
-	return text
+func (c *fakeClaim) pending() bool {
+	c.state.Lock()
+	defer c.state.Unlock()
+	return c.has || c.unsure
 }
 
-func (f *fakeMasters) extend(ctx context.Context, g *grant, ttl time.Duration) error {
-	return f.call(ctx, "extend", func() error {
-		for key, l := range f.locks {
-			if l.token == tokenOf(g) && time.Now().Before(l.expires) {
-				f.locks[key] = fakeLock{l.token, time.Now().Add(ttl)}
-				return nil
-			}
-		}
-		return errGone
-	})
+func (c *fakeClaim) owns() bool {
+	l, ok := c.holder(c.keys.lock)
+	return ok && l.token == c.token
 }
 
-func (f *fakeMasters) release(ctx context.Context, k lockKeys, g *grant) (bool, error) {
-	return false, f.call(ctx, "release", func() error {
-		if !f.owns(k, tokenOf(g)) {
+func (c *fakeClaim) extend(ctx context.Context, ttl time.Duration) error {
+	return c.call(ctx, "extend", func() error {
+		if !c.owns() {
+			c.forget()
 			return errGone
 		}
-		delete(f.locks, k.lock)
+		c.locks[c.keys.lock] = fakeLock{c.token, time.Now().Add(ttl)}
 		return nil
 	})
 }
 
-func (f *fakeMasters) undo(ctx context.Context, k lockKeys, token string) error {
-	return f.call(ctx, "undo", func() error {
-		if f.owns(k, token) {
-			delete(f.locks, k.lock)
+func (c *fakeClaim) release(ctx context.Context, _ func()) error {
+	c.state.Lock()
+	op, err := "release", errGone
+	if !c.has {
+		op, err = "undo", nil
+	}
+	c.state.Unlock()
+	return c.call(ctx, op, func() error {
+		owned := c.owns()
+		c.forget()
+		if !owned {
+			return err
 		}
+		delete(c.locks, c.keys.lock)
 		return nil
 	})
+}
+
+func (c *fakeClaim) forget() {
+	c.state.Lock()
+	defer c.state.Unlock()
+	c.has, c.unsure = false, false
+}
+
+func (f *fakeMasters) raise(_ context.Context, k lockKeys, fence uint64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fences[k.lock] = max(f.fences[k.lock], fence)
+	return nil
 }
 
 func (f *fakeMasters) remaining(ctx context.Context, k lockKeys) (left time.Duration, err error) {
@@ -274,3 +307,7 @@ func wantErr(t *testing.T, err, target error) {
 		t.Fatalf("got error %v; want %v", err, target)
 	}
 }
+
+var silence = slog.New(slog.DiscardHandler)
+
+func newRegistry() *prometheus.Registry { return prometheus.NewRegistry() }

@@ -49,9 +49,11 @@ var (
 // of the last grant. COPY keeps it true without a script: after a failed attempt
 // it copies the holder's own token, so only a grant changes the record.
 type fencing struct {
-	keys lockKeys
-	seed int64 // microseconds
+	keys  lockKeys
+	seed  int64 // microseconds
+	again bool  // no new grant: the record of the last one stays
 
+	fresh    bool // the counter was not there, when the script was sent for the first time
 	seeded   *redis.IntCmd
 	number   *redis.FloatCmd
 	previous *redis.StringCmd
@@ -60,37 +62,62 @@ type fencing struct {
 }
 
 func (f *fencing) before(ctx context.Context, pipe redis.Pipeliner) {
+	f.fresh = f.isFresh()
 	f.seeded = pipe.ZAddGT(ctx, f.keys.fence, redis.Z{Score: float64(f.seed), Member: fenceMember})
 }
 
 func (f *fencing) after(ctx context.Context, pipe redis.Pipeliner) {
 	f.number = pipe.ZIncrBy(ctx, f.keys.fence, 1, fenceMember)
 	f.expiries[0] = pipe.Expire(ctx, f.keys.fence, fenceTTL)
+	if f.again {
+		return
+	}
 	f.previous = pipe.Get(ctx, f.keys.grant)
 	// Not pipe.Copy: it names a database, and so needs the client's.
 	f.copied = pipe.Do(ctx, "copy", f.keys.lock, f.keys.grant, "replace")
 	f.expiries[1] = pipe.Expire(ctx, f.keys.grant, fenceTTL)
 }
 
+// isFresh tells whether the counter was not there before. A script that the server
+// did not know is sent again, and the counter is there by then.
+func (f *fencing) isFresh() bool {
+	return f.fresh || (f.seeded != nil && f.seeded.Err() == nil && f.seeded.Val() > 0)
+}
+
+// holder is the token of who has the lock, if it was not granted: whoever was
+// granted last. "" if unknown.
+func (f *fencing) holder() string {
+	if f.previous == nil {
+		return ""
+	}
+	return tokenOf(f.previous.Val())
+}
+
 // result is the number of the grant and the token of the one before ("" if
 // Redis does not know it). It fails if any of the commands did: a lease without
 // its fence is not given out.
 func (f *fencing) result() (fence uint64, previous string, err error) {
-	previous, err = f.previous.Result()
-	if errors.Is(err, redis.Nil) {
-		err = nil
+	errs := []error{f.seeded.Err(), f.number.Err(), f.expiries[0].Err()}
+	if !f.again {
+		previous, err = f.previous.Result()
+		if errors.Is(err, redis.Nil) {
+			err = nil
+		}
+		errs = append(errs, err, f.copied.Err(), f.expiries[1].Err())
 	}
-	for _, err := range []error{f.seeded.Err(), f.number.Err(), f.expiries[0].Err(), err, f.copied.Err(), f.expiries[1].Err()} {
+	for _, err := range errs {
 		if err != nil {
 			return 0, "", err
 		}
 	}
-	if n, err := f.copied.Int(); err != nil || n == 0 {
-		return 0, "", errVanished
+	if !f.again {
+		if n, err := f.copied.Int(); err != nil || n == 0 {
+			return 0, "", errVanished
+		}
 	}
 	number := f.number.Val()
 	if number < 1 || number > maxFence {
 		return 0, "", errFenceRange
 	}
-	return uint64(number), previous, nil
+	return uint64(number), tokenOf(previous), nil
 }

@@ -32,7 +32,7 @@ func (l *Lease) watch() {
 	defer l.mu.Unlock()
 	l.manager.tasks.Add(1)
 	start := func() {
-		if l.claim() {
+		if l.settle() {
 			defer l.manager.tasks.Done()
 			l.keep()
 		}
@@ -42,8 +42,8 @@ func (l *Lease) watch() {
 	l.unhear = context.AfterFunc(l.manager.closing, start)
 }
 
-// claim is true once: for keep, or for the end of a lease that came before it.
-func (l *Lease) claim() bool {
+// settle is true once: for keep, or for the end of a lease that came before it.
+func (l *Lease) settle() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.kept {
@@ -61,10 +61,13 @@ func (l *Lease) end(final state, cause error) (before state) {
 	l.mu.Lock()
 	if before = l.state; before == held {
 		l.state = final
+		if final == released {
+			l.manager.tasks.Add(1) // while the lease itself is one: Close waits for the release too
+		}
 		l.cancel(cause) // with the state: whoever sees one sees the other
 	}
 	l.mu.Unlock()
-	if before == held && l.claim() {
+	if before == held && l.settle() {
 		l.manager.tasks.Done()
 	}
 	return before
@@ -145,20 +148,30 @@ func (l *Lease) worthRenewing(now instant) bool {
 // renew sends one renewal. Its context has nothing to do with the one that the
 // lease was acquired under.
 func (l *Lease) renew(now instant, answers chan<- renewal) {
-	ttl := shorten(l.ttl, l.lifetime, now.since(l.acquired))
 	atMost := min(opTimeout, max(l.left(now)/3, 100*time.Millisecond))
 	l.manager.spawn(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), atMost)
 		defer cancel()
-		answers <- renewal{from: now, ttl: ttl, err: l.manager.masters.extend(ctx, l.grant, ttl)}
+		answers <- l.extend(ctx)
 	})
+}
+
+// extend asks the masters for another TTL, one call after the other.
+func (l *Lease) extend(ctx context.Context) renewal {
+	l.extending.Lock()
+	defer l.extending.Unlock()
+	now := l.manager.now()
+	ttl := shorten(l.ttl, l.lifetime, now.since(l.acquired))
+	return renewal{from: now, ttl: ttl, err: l.claim.extend(ctx, ttl)}
 }
 
 // prolong takes note of a renewal that Redis confirmed.
 func (l *Lease) prolong(r renewal) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.from, l.validFor = r.from, r.ttl-drift(r.ttl)
+	if r.from.mono.After(l.from.mono) {
+		l.from, l.validFor = r.from, r.ttl-drift(r.ttl)
+	}
 }
 
 // overdue ends a lease whose time is over.

@@ -2,6 +2,8 @@ package locking
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,7 +22,8 @@ type Lease struct {
 	resource   string
 	keys       lockKeys
 	token      string
-	grant      *grant
+	claim      claim
+	grant      grant
 	ttl        time.Duration
 	renewEvery time.Duration
 	acquired   instant
@@ -38,6 +41,8 @@ type Lease struct {
 	alarm  *time.Timer // starts keep
 	unhear func() bool // stops hearing of Manager.Close
 
+	extending sync.Mutex // held while a renewal is sent
+
 	given    chan struct{} // closed when Release is through
 	givenErr error         // what it returned
 }
@@ -53,13 +58,14 @@ const (
 // errReleased is the cause of a lease's context after Release.
 var errReleased = fmt.Errorf("locking: the lease was released: %w", context.Canceled)
 
-func newLease(a *acquisition, g *grant, from instant, ttl time.Duration) *Lease {
+func newLease(a *acquisition, from instant, ttl time.Duration) *Lease {
 	l := &Lease{
 		manager:    a.manager,
 		resource:   a.resource,
 		keys:       a.keys,
 		token:      a.token,
-		grant:      g,
+		claim:      a.claim,
+		grant:      a.claim.grant(),
 		ttl:        a.request.ttl,
 		renewEvery: a.request.renewEvery,
 		acquired:   from,
@@ -82,6 +88,13 @@ func (l *Lease) Resource() string { return l.resource }
 // what you write to, and have a lower one refused there. The numbers have gaps
 // and fit into 53 bits.
 func (l *Lease) Fence() uint64 { return l.grant.fence }
+
+// ID tells this grant from every other one, also from one that has the same fence
+// because Redis lost its counter. It is no secret.
+func (l *Lease) ID() string {
+	sum := sha256.Sum256([]byte(l.token))
+	return base64.RawURLEncoding.EncodeToString(sum[:12])
+}
 
 // Follows tells whether this lease came directly after earlier: the same
 // resource, and nobody was granted it in between. A holder that lost its lease
@@ -117,6 +130,35 @@ func (l *Lease) Deadline() time.Time {
 func (l *Lease) Err() error {
 	l.check(l.manager.now())
 	return context.Cause(l.ctx)
+}
+
+// Renew renews the lease now, beside the renewals in the background, and so asks
+// Redis whether it is still ours; it takes 3 s at most. ErrNotHeld means that it is
+// over, ErrUnavailable that Redis did not confirm, after which it may still be
+// held: see Err.
+func (l *Lease) Renew(ctx context.Context) error {
+	if !l.manager.begin() {
+		return fmt.Errorf("locking: renew: the manager is %w", ErrClosed)
+	}
+	defer l.manager.tasks.Done()
+	if err := l.Err(); err != nil {
+		return fmt.Errorf("locking: renew: %w: %s", ErrNotHeld, err.Error())
+	}
+	ctx, cancel := context.WithTimeout(ctx, opTimeout)
+	defer cancel()
+	answer := l.extend(ctx)
+	switch {
+	case answer.err == nil:
+		l.prolong(answer)
+		if err := l.Err(); err != nil { // the answer came too late
+			return fmt.Errorf("locking: renew: %w: %s", ErrNotHeld, err.Error())
+		}
+		return nil
+	case errors.Is(answer.err, errGone):
+		l.lose(telemetry.LostGone, answer.err)
+		return fmt.Errorf("locking: renew: %w: %w", ErrNotHeld, answer.err)
+	}
+	return answer.err
 }
 
 // Bind returns a context that is ctx but also ends, with the same cause, when
@@ -177,8 +219,8 @@ func (l *Lease) lose(reason string, why error) bool {
 		return false
 	}
 	l.account(reason, cause)
-	if reason != telemetry.LostGone && l.manager.begin() {
-		// Redis may keep it for a while yet, for nobody.
+	if l.claim.pending() && l.manager.begin() {
+		// A master may keep it for a while yet, for nobody.
 		go func() {
 			defer l.manager.tasks.Done()
 			l.giveBack()
@@ -212,11 +254,7 @@ func (l *Lease) account(reason string, cause error) {
 // giveBack releases, as long as it makes sense, a lease that is over.
 func (l *Lease) giveBack() {
 	l.manager.persist(l.ttl, func(ctx context.Context) error {
-		_, err := l.manager.masters.release(ctx, l.keys, l.grant)
-		if errors.Is(err, errGone) {
-			return nil
-		}
-		return err
+		return l.claim.release(ctx, nil)
 	})
 }
 
@@ -232,11 +270,9 @@ const releaseTimeout = 5 * time.Second
 // resource is then given back in the background or by its TTL.
 func (l *Lease) Release(ctx context.Context) error {
 	l.check(l.manager.now())
-	if l.manager.begin() {
-		defer l.manager.tasks.Done()
-	}
 	switch l.end(released, errReleased) {
 	case held:
+		defer l.manager.tasks.Done() // end counted it
 	case lost:
 		// Its text only: that the lease was lost and that it cannot be released
 		// are told apart.
@@ -261,11 +297,8 @@ func (l *Lease) sendRelease(ctx context.Context) error {
 	defer cancel()
 	repeated := false
 	for pause := obtainPause; ; pause *= 2 {
-		waited, err := m.masters.release(ctx, l.keys, l.grant)
+		err := l.claim.release(ctx, func() { m.turns.yield(l.resource) })
 		switch {
-		case err == nil && waited:
-			m.turns.yield(l.resource)
-			return nil
 		case err == nil:
 			return nil
 		case errors.Is(err, errGone) && repeated:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,11 +29,13 @@ var _ LockManager = (*Manager)(nil)
 
 // masters is what a Manager needs of the Redis masters together.
 type masters interface {
-	obtain(ctx context.Context, k lockKeys, token string, ttl time.Duration) (*grant, error)
-	extend(ctx context.Context, g *grant, ttl time.Duration) error
-	release(ctx context.Context, k lockKeys, g *grant) (waited bool, err error)
-	undo(ctx context.Context, k lockKeys, token string) error
+	// claim begins what a token has on them; no I/O.
+	claim(k lockKeys, token string) claim
+	// remaining is how long the lock stays held if nobody renews it; 0 or less if
+	// it is free.
 	remaining(ctx context.Context, k lockKeys) (time.Duration, error)
+	// raise has the fences go on above the given one.
+	raise(ctx context.Context, k lockKeys, fence uint64) error
 }
 
 // Manager is a LockManager on Redis. It is safe for concurrent use. Close ends
@@ -45,6 +48,7 @@ type Manager struct {
 	waiter    waiter
 	turns     *turns
 	now       clock
+	longest   time.Duration // that a lease may live in Redis without renewal; 0: any
 
 	troubled atomic.Bool // the last call ended in an outage
 
@@ -56,25 +60,64 @@ type Manager struct {
 	tasks  sync.WaitGroup // acquisitions, kept leases, undoing
 }
 
-// New returns a Manager on client, which stays the caller's: Close does not
-// close it. New does no I/O, so it does not fail for an unreachable Redis; its
-// errors wrap ErrInvalidOptions.
+// New returns a Manager on one master, which is all that NewQuorum says with one
+// client.
+func New(client redis.UniversalClient, opts Options) (*Manager, error) {
+	return NewQuorum([]redis.UniversalClient{client}, opts)
+}
+
+// NewQuorum returns a Manager on independent masters: one, or an odd number of
+// them, of which a majority has to grant a lease. Independent means that none
+// replicates another and that they do not fail together. All processes name the
+// same masters, in the same order. The clients stay the caller's: Close does not
+// close them. No I/O, so it does not fail for an unreachable Redis; its errors
+// wrap ErrInvalidOptions.
 //
-// The client should have ContextTimeoutEnabled set; without it a command to a
+// The clients should have ContextTimeoutEnabled set; without it a command to a
 // Redis that hangs ends by the client's ReadTimeout only, and less of a lease's
 // life is left for another try. Waiting for a held resource uses up to 32
-// connections more, made like the client's.
-func New(client redis.UniversalClient, opts Options) (*Manager, error) {
-	if client == nil {
-		return nil, fmt.Errorf("locking: new: %w: client is nil; pass a connected redis.UniversalClient", ErrInvalidOptions)
+// connections more per master, made like the client's.
+func NewQuorum(clients []redis.UniversalClient, opts Options) (*Manager, error) {
+	if err := checkClients(clients); err != nil {
+		return nil, fmt.Errorf("locking: new: %w: %w", ErrInvalidOptions, err)
 	}
-	master := newNode(client, systemClock)
-	m, err := newManager(&quorum{nodes: []*node{master}}, systemClock, opts)
+	q := &quorum{now: systemClock}
+	for _, client := range clients {
+		q.nodes = append(q.nodes, newNode(client, q.now))
+	}
+	m, err := newManager(q, q.now, opts)
 	if err != nil {
 		return nil, err
 	}
-	m.waiter = newBells(client, master.ring, m.spawn)
+	q.quarantine, q.spawn, q.persist = m.opts.quarantine(len(clients)), m.spawn, m.persist
+	m.longest = q.quarantine
+	for _, n := range q.nodes {
+		n.by = m.opts.Holder
+		if client, ok := n.client.(*redis.Client); ok && q.quarantine > 0 {
+			restartsOf(client) // counts connections from the first on
+		}
+	}
+	homes := quorumBells{home: q.home}
+	for i, client := range clients {
+		homes.bells = append(homes.bells, newBells(client, q.nodes[i].ring, m.spawn))
+	}
+	m.waiter = homes
 	return m, nil
+}
+
+func checkClients(clients []redis.UniversalClient) error {
+	if len(clients)%2 == 0 {
+		return fmt.Errorf("%d clients given; a majority needs an odd number of masters: 1, 3 or 5", len(clients))
+	}
+	for i, client := range clients {
+		if client == nil {
+			return errors.New("client is nil; pass a connected redis.UniversalClient")
+		}
+		if slices.Contains(clients[:i], client) {
+			return fmt.Errorf("clients %d and %d are the same; each master has one vote", slices.Index(clients, client)+1, i+1)
+		}
+	}
+	return nil
 }
 
 // newManager leaves the waiter to be set.
@@ -109,16 +152,22 @@ func newManager(masters masters, now clock, opts Options) (*Manager, error) {
 // Redis hangs, and whatever Redis may have granted is taken back in the
 // background.
 //
-// Errors: ErrNotAcquired (held for the whole wait; try again later),
-// ErrUnavailable (an outage), ErrDenied, ErrInvalidResource, ErrInvalidOptions,
+// Errors: ErrNotAcquired (held for the whole wait; try again later), ErrReentrant
+// (ctx carries a lease of resource), ErrUnavailable (an outage), ErrDenied, ErrInvalidResource, ErrInvalidOptions,
 // ErrClosed, or the error of ctx.
 func (m *Manager) Acquire(ctx context.Context, resource string, opts ...Option) (*Lease, error) {
 	req, err := m.opts.request(opts)
+	if err == nil && m.longest > 0 && req.ttl > m.longest {
+		err = fmt.Errorf("%w: WithTTL(%s) is longer than the quarantine of a master that was started (%s); raise Options.Quarantine in all processes", ErrInvalidOptions, req.ttl, m.longest)
+	}
 	if bad := keys.Check("resource", resource); bad != nil {
 		err = errors.Join(err, fmt.Errorf("%w: %w", ErrInvalidResource, bad))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("locking: acquire: %w", err)
+	}
+	if carries(ctx, m.opts.Namespace, resource) {
+		return nil, fmt.Errorf("locking: acquire: %w: work under the lease in the context, or acquire another resource", ErrReentrant)
 	}
 	if !m.begin() {
 		return nil, fmt.Errorf("locking: acquire: the manager is %w", ErrClosed)

@@ -19,6 +19,13 @@ var (
 	errGone = errors.New("redis no longer knows the lease")
 )
 
+// takenError is an errHeld of one master. While a lock is held, the last grant is
+// its holder's.
+type takenError struct{ by string }
+
+func (*takenError) Error() string        { return errHeld.Error() }
+func (*takenError) Is(target error) bool { return target == errHeld }
+
 // lockKeys are the names that belong to one resource; they share a slot.
 type lockKeys struct {
 	lock  string // string: the holder's token; lives for the TTL
@@ -43,10 +50,13 @@ type node struct {
 	locks  *redislock.Client
 	now    clock
 	time   serverTime
+	by     string // who we are, for List
+	lanes  lanes
+	rest   rest
 }
 
 func newNode(client redis.UniversalClient, now clock) *node {
-	return &node{client: client, locks: redislock.New(scripter{client}), now: now}
+	return &node{client: client, locks: redislock.New(scripter{client}), now: now, rest: rest{began: time.Now()}}
 }
 
 // vote is what one master granted.
@@ -54,22 +64,42 @@ type vote struct {
 	lock     *redislock.Lock
 	fence    uint64
 	previous string // token of the grant before, "" if unknown
+	fresh    bool   // the counter was not there before
+	// quarantine is for how long the vote does not count yet: the master was
+	// started a moment ago, and may have given it to another before.
+	quarantine time.Duration
+}
+
+// want is what a master is asked for.
+type want struct {
+	token string
+	text  string // stands behind the token, see holder
+	ttl   time.Duration
+	seed  int64 // the fence is higher; 0: than the clock of the master
+	// again says that the lease stands and this master has no part in it: that is
+	// no new grant.
+	again      bool
+	quarantine time.Duration
 }
 
 // obtain asks for the lock once, in one round trip. It returns errHeld if
 // another has it. Called again with the same token it renews what it got: that
 // is how a lost reply is mended. After any other error it is unknown whether
 // the lock was taken.
-func (n *node) obtain(ctx context.Context, k lockKeys, token string, ttl time.Duration) (*vote, error) {
-	seed, err := n.time.micros(ctx, n.client, n.now)
+func (n *node) obtain(ctx context.Context, k lockKeys, w want) (*vote, error) {
+	seed, err := n.time.micros(ctx, n.client, n.now) // also to know it later
 	if err != nil {
 		return nil, wrap("locking: read the clock", err)
 	}
-	f := &fencing{keys: k, seed: seed}
-	lock, err := n.locks.Obtain(attended(ctx, f), k.lock, ttl, &redislock.Options{Token: token})
+	if w.seed > 0 {
+		seed = w.seed
+	}
+	sent := time.Now()
+	f := &fencing{keys: k, seed: seed, again: w.again}
+	lock, err := n.locks.Obtain(attended(ctx, f), k.lock, w.ttl, &redislock.Options{Token: w.token, Metadata: w.text})
 	switch {
 	case errors.Is(err, redislock.ErrNotObtained):
-		return nil, errHeld
+		return nil, &takenError{by: f.holder()}
 	case err != nil:
 		return nil, wrap("locking: acquire", err)
 	}
@@ -77,7 +107,39 @@ func (n *node) obtain(ctx context.Context, k lockKeys, token string, ttl time.Du
 	if err != nil {
 		return nil, wrap("locking: take a fence", err)
 	}
-	return &vote{lock: lock, fence: fence, previous: previous}, nil
+	v := &vote{lock: lock, fence: fence, previous: previous, fresh: f.isFresh()}
+	if w.quarantine > 0 {
+		v.quarantine, err = n.quarantined(ctx, k, sent, w.quarantine)
+	}
+	return v, err
+}
+
+// quarantined is what is left of the quarantine of the process that granted what
+// was asked for at the given time.
+func (n *node) quarantined(ctx context.Context, k lockKeys, sent time.Time, quarantine time.Duration) (time.Duration, error) {
+	var process *redis.Client
+	switch client := n.client.(type) {
+	case *redis.Client:
+		process = client
+	case *redis.ClusterClient:
+		var err error
+		if process, err = client.MasterForKey(ctx, k.lock); err != nil {
+			return 0, wrap("locking: find the master", err)
+		}
+	default:
+		return 0, nil
+	}
+	return restartsOf(process).left(ctx, process, sent, quarantine)
+}
+
+// raise has the fences of a lock go on from the given one. It may be repeated.
+func (n *node) raise(ctx context.Context, k lockKeys, fence uint64) error {
+	_, err := n.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		p.ZAddGT(ctx, k.fence, redis.Z{Score: float64(fence), Member: fenceMember})
+		p.Expire(ctx, k.fence, fenceTTL)
+		return nil
+	})
+	return wrap("locking: raise the fence", err)
 }
 
 // remaining is how long the lock stays held if nobody renews it; 0 or less if
@@ -103,29 +165,31 @@ func (n *node) extend(ctx context.Context, v *vote, ttl time.Duration) error {
 	return wrap("locking: renew", err)
 }
 
-// release gives the lock back and wakes the next waiter. It returns errGone if
-// the lock was no longer ours. waited tells whether a waiter was there.
-func (n *node) release(ctx context.Context, k lockKeys, v *vote) (waited bool, err error) {
-	r := &ringing{queue: k.queue}
-	err = v.lock.Release(attended(ctx, r))
-	if errors.Is(err, redislock.ErrLockNotHeld) {
-		return false, errGone
+// release gives the lock back, and wakes the next waiter if a bell is given. It
+// returns errGone if the lock was no longer ours.
+func (n *node) release(ctx context.Context, v *vote, bell *ringing) error {
+	if bell != nil {
+		ctx = attended(ctx, bell)
 	}
-	return r.heard(), wrap("locking: release", err)
+	err := v.lock.Release(ctx)
+	if errors.Is(err, redislock.ErrLockNotHeld) {
+		return errGone
+	}
+	return wrap("locking: release", err)
 }
 
 // undo takes back what an obtain of unknown outcome may have got. A token
 // without a redislock.Lock cannot be released, so it is obtained once more
 // (which succeeds at once if it is ours) and then released.
-func (n *node) undo(ctx context.Context, k lockKeys, token string) error {
-	lock, err := n.locks.Obtain(ctx, k.lock, MinTTL, &redislock.Options{Token: token})
+func (n *node) undo(ctx context.Context, k lockKeys, token, text string, bell *ringing) error {
+	lock, err := n.locks.Obtain(ctx, k.lock, MinTTL, &redislock.Options{Token: token, Metadata: text})
 	if errors.Is(err, redislock.ErrNotObtained) {
 		return nil
 	}
 	if err != nil {
 		return wrap("locking: undo", err)
 	}
-	_, err = n.release(ctx, k, &vote{lock: lock})
+	err = n.release(ctx, &vote{lock: lock}, bell)
 	if errors.Is(err, errGone) {
 		return nil
 	}

@@ -41,7 +41,7 @@ func (f *fixture) grant(t *testing.T, token string) *vote {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // else redislock takes the TTL
 	defer cancel()
-	v, err := f.obtain(ctx, f.keys, token, time.Second)
+	v, err := f.obtain(ctx, f.keys, want{token: token, ttl: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func (f *fixture) grant(t *testing.T, token string) *vote {
 
 func (f *fixture) give(t *testing.T, v *vote) {
 	t.Helper()
-	if _, err := f.release(t.Context(), f.keys, v); err != nil {
+	if err := f.release(t.Context(), v, &ringing{queue: f.keys.queue}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -110,7 +110,7 @@ func TestNode_a_failed_obtain_does_not_count_as_a_grant(t *testing.T) {
 	f := newFixture(t)
 	mine := f.grant(t, newToken())
 	for range 3 {
-		if _, err := f.obtain(t.Context(), f.keys, newToken(), time.Second); !errors.Is(err, errHeld) {
+		if _, err := f.obtain(t.Context(), f.keys, want{token: newToken(), ttl: time.Second}); !errors.Is(err, errHeld) {
 			t.Fatalf("got %v; want errHeld", err)
 		}
 	}
@@ -161,13 +161,13 @@ func TestNode_does_not_release_or_extend_what_another_holds(t *testing.T) {
 	mine := f.grant(t, newToken())
 	f.server.FastForward(2 * time.Second)
 	theirs := f.grant(t, newToken())
-	if _, err := f.release(t.Context(), f.keys, mine); !errors.Is(err, errGone) {
+	if err := f.release(t.Context(), mine, nil); !errors.Is(err, errGone) {
 		t.Fatalf("release: %v", err)
 	}
 	if err := f.extend(t.Context(), mine, time.Hour); !errors.Is(err, errGone) {
 		t.Fatalf("extend: %v", err)
 	}
-	if err := f.undo(t.Context(), f.keys, mine.lock.Token()); err != nil {
+	if err := f.undo(t.Context(), f.keys, mine.lock.Token(), "", nil); err != nil {
 		t.Fatalf("undo: %v", err)
 	}
 	if err := f.extend(t.Context(), theirs, time.Second); err != nil {
@@ -181,7 +181,7 @@ func TestNode_undoes_a_grant_by_its_token_alone(t *testing.T) {
 	token := newToken()
 	f.grant(t, token)
 	for range 2 {
-		if err := f.undo(t.Context(), f.keys, token); err != nil {
+		if err := f.undo(t.Context(), f.keys, token, "", nil); err != nil {
 			t.Fatal(err)
 		}
 		if f.server.Exists(f.keys.lock) {
@@ -253,7 +253,7 @@ func TestNode_refuses_what_it_cannot_number(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t)
 			test.spoil(f)
-			_, err := f.obtain(t.Context(), f.keys, newToken(), time.Second)
+			_, err := f.obtain(t.Context(), f.keys, want{token: newToken(), ttl: time.Second})
 			if err == nil {
 				t.Fatal("granted")
 			}

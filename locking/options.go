@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
@@ -33,6 +34,15 @@ type Options struct {
 	// Wait bounds how long Acquire waits for a held resource, unless WithWait
 	// says otherwise. Defaults to 10 s.
 	Wait time.Duration
+	// Quarantine is for how long a master that was started gives no vote, since
+	// it may have forgotten leases: the longest TTL that any process uses, or
+	// more. One with appendfsync always needs none. Negative switches it off: then
+	// a restart may let two hold a lease. Defaults to TTL with several masters, and
+	// to none with one, which would grant nothing for so long.
+	Quarantine time.Duration
+	// Holder is what Manager.List shows of who holds a lock: up to 256 bytes, no
+	// secret. Defaults to the host's name and the process id.
+	Holder string
 	// Logger gets a line for each lost lease; it never sees a resource's name.
 	// Defaults to slog.Default().
 	Logger *slog.Logger
@@ -56,10 +66,21 @@ func (o Options) withDefaults() Options {
 	if o.Wait == 0 {
 		o.Wait = DefaultWait
 	}
+	if o.Holder == "" {
+		o.Holder = defaultHolder()
+	}
 	if o.TTL >= MinTTL { // a shorter one is refused, and shown as it was given
 		o.TTL = o.TTL.Truncate(time.Millisecond)
 	}
 	return o
+}
+
+// quarantine is what is used with so many masters; 0 for none.
+func (o Options) quarantine(masters int) time.Duration {
+	if o.Quarantine == 0 && masters > 1 {
+		return o.TTL
+	}
+	return max(o.Quarantine, 0)
 }
 
 // Validate tells everything that is wrong with o, without any I/O. The error
@@ -79,6 +100,12 @@ func (o Options) validate() error {
 	}
 	if o.TTL >= MinTTL && (o.RenewEvery < 0 || o.RenewEvery > o.TTL/2) {
 		bad("Options.RenewEvery is %s; use more than 0 and at most half of TTL (%s)", o.RenewEvery, o.TTL/2)
+	}
+	if len(o.Holder) > maxHolder || !utf8.ValidString(o.Holder) {
+		bad("Options.Holder is %d bytes long; use up to %d bytes of UTF-8", len(o.Holder), maxHolder)
+	}
+	if o.Quarantine > 0 && o.Quarantine < o.TTL {
+		bad("Options.Quarantine is %s; use at least TTL (%s), 0 for the default, or a negative one to switch it off", o.Quarantine, o.TTL)
 	}
 	if o.Wait < 0 {
 		bad("Options.Wait is %s; use a positive time, or WithWait(0) to try once", o.Wait)

@@ -3,105 +3,223 @@ package locking
 import (
 	"context"
 	"errors"
+	"hash/fnv"
+	"slices"
+	"sync/atomic"
 	"time"
 )
 
-// grant is what the masters agreed on: one token and one fence.
-type grant struct {
-	fence    uint64
-	previous string  // token of the grant before, "" if unknown
-	votes    []*vote // by master; nil where it did not grant
-}
-
-// quorum speaks for all masters. There is one today, which is its own
-// majority; asking several at the same time, raising the fences of those
-// behind and not counting one that just restarted are the next step, and this
-// is where they go. Above it nobody knows how many masters there are.
+// quorum speaks for all masters: one, which is its own majority, or several that
+// know nothing of each other (Redlock, https://redis.io/docs/latest/develop/use/patterns/distributed-locks).
+// Above it nobody knows how many there are.
 type quorum struct {
-	nodes []*node
+	nodes      []*node
+	now        clock
+	quarantine time.Duration // for which a master that was started gives no vote
+	spawn      func(func())  // runs something in the background
+	persist    func(atMost time.Duration, do func(context.Context) error)
 }
 
 func (q *quorum) majority() int { return len(q.nodes)/2 + 1 }
 
-// obtain returns errHeld if another has the lock. After any other error the
-// lock may have been taken; undo takes it back.
-func (q *quorum) obtain(ctx context.Context, k lockKeys, token string, ttl time.Duration) (*grant, error) {
-	g := &grant{votes: make([]*vote, len(q.nodes))}
-	var failed error
-	granted := 0
-	for i, n := range q.nodes {
-		v, err := n.obtain(ctx, k, token, ttl)
-		if err != nil {
-			failed = worse(failed, err)
-			continue
-		}
-		granted++
-		g.votes[i] = v
-		if v.fence > g.fence {
-			g.fence, g.previous = v.fence, v.previous
-		}
-	}
-	if granted < q.majority() {
-		return nil, failed
-	}
-	return g, nil
+func (q *quorum) single() bool { return len(q.nodes) == 1 }
+
+// claim begins what one token has on the masters.
+func (q *quorum) claim(k lockKeys, token string) claim {
+	return &quorumClaim{quorum: q, keys: k, token: token, seats: make([]seat, len(q.nodes))}
 }
 
-// extend returns errGone if the lease is no longer known.
-func (q *quorum) extend(ctx context.Context, g *grant, ttl time.Duration) error {
-	return q.each(g, func(n *node, v *vote) error { return n.extend(ctx, v, ttl) })
-}
-
-// release returns errGone if the lease was no longer known; waited tells
-// whether a waiter was there.
-func (q *quorum) release(ctx context.Context, k lockKeys, g *grant) (waited bool, err error) {
-	err = q.each(g, func(n *node, v *vote) error {
-		heard, err := n.release(ctx, k, v)
-		waited = waited || heard
-		return err
-	})
-	return waited, err
-}
-
-// each does the same on every master that granted, and succeeds if a majority
-// did.
-func (q *quorum) each(g *grant, do func(*node, *vote) error) error {
-	var failed error
-	done := 0
-	for i, n := range q.nodes {
-		if g.votes[i] == nil {
-			continue
-		}
-		if err := do(n, g.votes[i]); err != nil {
-			failed = worse(failed, err)
-			continue
-		}
-		done++
+// home is the one master on which the waiters of a resource meet. Processes agree
+// on it if they name the masters in the same order.
+func (q *quorum) home(k lockKeys) int {
+	if q.single() {
+		return 0
 	}
-	if done < q.majority() {
-		return failed
-	}
-	return nil
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(k.lock))
+	return int(h.Sum32() % uint32(len(q.nodes)))
 }
 
-// undo takes back whatever token got.
-func (q *quorum) undo(ctx context.Context, k lockKeys, token string) error {
-	var failed error
+// clock is the latest time that any master is known to have, in microseconds: at
+// least, from which all masters count, so that they give the same fence; and at
+// most. 0 if none was asked yet.
+func (q *quorum) clock() (least, most int64) {
 	for _, n := range q.nodes {
-		if err := n.undo(ctx, k, token); err != nil {
-			failed = worse(failed, err)
+		l, m := n.time.carried(q.now)
+		least, most = max(least, l), max(most, m)
+	}
+	return least, most
+}
+
+// round is one question to all masters.
+type round struct {
+	key string // that of the lock: what is asked about it on one master keeps its order
+	// do asks a master. It notes itself what it finds, since it may go on when the
+	// round is over.
+	do func(ctx context.Context, i int) error
+	// heard is told the answers, one after the other, until it has enough of them.
+	heard func(i int, err error) (enough bool)
+	// finally, if not nil, runs after the last answer and the end of ask.
+	finally func()
+}
+
+// verdict is what came of one call.
+type verdict struct {
+	master int
+	err    error
+}
+
+// ask plays a round. ctx has a deadline; masters that did not answer by then are
+// told as an outage, and those that were not waited for go on until then.
+func (q *quorum) ask(ctx context.Context, r round) {
+	if q.single() {
+		r.heard(0, r.do(ctx, 0))
+		return
+	}
+	var open atomic.Int32
+	open.Store(int32(len(q.nodes)) + 1)
+	finish := func() {
+		if open.Add(-1) == 0 && r.finally != nil {
+			r.finally()
 		}
+	}
+	defer finish()
+	answers := make(chan verdict, len(q.nodes))
+	resting := q.resting()
+	for i, n := range q.nodes {
+		if resting[i] {
+			answers <- verdict{i, errResting}
+			finish()
+			continue
+		}
+		place := n.lanes.enter(r.key) // here, and not in the goroutine: in the order of the calls
+		q.spawn(func() {
+			defer finish()
+			own, cancel := outlive(ctx)
+			defer cancel()
+			place.wait()
+			defer place.leave()
+			err := contextError(own)
+			if err == nil {
+				if err = r.do(own, i); !errors.Is(err, errFree) && !errors.Is(err, errAbsent) { // those need no I/O
+					n.rest.note(err)
+				}
+			}
+			answers <- verdict{i, err}
+		})
+	}
+	q.collect(ctx, answers, r.heard)
+}
+
+// collect tells answers until there are enough.
+func (q *quorum) collect(ctx context.Context, answers <-chan verdict, heard func(int, error) bool) {
+	missing := make([]bool, len(q.nodes))
+	for i := range missing {
+		missing[i] = true
+	}
+	for range q.nodes {
+		select {
+		case a := <-answers:
+			missing[a.master] = false
+			if heard(a.master, a.err) {
+				return
+			}
+		case <-ctx.Done():
+			for i, is := range missing {
+				if is && heard(i, contextError(ctx)) {
+					return
+				}
+			}
+			return
+		}
+	}
+}
+
+// outlive makes a context that has the deadline of ctx, but does not end with it
+// before.
+func outlive(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(opTimeout)
+	}
+	return context.WithDeadline(context.WithoutCancel(ctx), deadline)
+}
+
+func contextError(ctx context.Context) error { return wrap("locking: ask the masters", ctx.Err()) }
+
+// resting tells which masters are not asked, since they did not answer a moment
+// ago: a minority, or none.
+func (q *quorum) resting() []bool {
+	resting, n := make([]bool, len(q.nodes)), 0
+	for _, node := range q.nodes {
+		if node.rest.until.Load() != 0 {
+			n++
+		}
+	}
+	if n > len(q.nodes)-q.majority() {
+		return resting
+	}
+	for i, node := range q.nodes {
+		resting[i] = node.rest.now()
+	}
+	return resting
+}
+
+// remaining is how long it takes, at least, until a majority of the masters is free,
+// if nobody renews.
+func (q *quorum) remaining(ctx context.Context, k lockKeys) (time.Duration, error) {
+	var failed error
+	all := make([]time.Duration, len(q.nodes)) // each written by its own call
+	var known []time.Duration
+	free, open := 0, len(q.nodes)
+	q.ask(ctx, round{
+		key: k.lock,
+		do: func(ctx context.Context, i int) (err error) {
+			all[i], err = q.nodes[i].remaining(ctx, k)
+			return err
+		},
+		heard: func(i int, err error) bool {
+			if open--; err != nil {
+				failed = worse(failed, err)
+			} else {
+				known = append(known, all[i])
+				if all[i] <= 0 {
+					free++
+				}
+			}
+			return free >= q.majority() || (len(known) >= q.majority() && free+open < q.majority())
+		},
+	})
+	if len(known) < q.majority() {
+		return 0, failed
+	}
+	known = append(known, make([]time.Duration, open)...) // who was not waited for may be free
+	slices.Sort(known)
+	return known[q.majority()-1], nil
+}
+
+// raise has a majority of the masters count from fence.
+func (q *quorum) raise(ctx context.Context, k lockKeys, fence uint64) error {
+	know, open := 0, len(q.nodes)
+	var failed error
+	q.ask(ctx, round{
+		key: k.lock,
+		do:  func(ctx context.Context, i int) error { return q.nodes[i].raise(ctx, k, fence) },
+		heard: func(_ int, err error) bool {
+			open--
+			if err == nil {
+				know++
+			} else {
+				failed = worse(failed, err)
+			}
+			return know >= q.majority() || know+open < q.majority()
+		},
+	})
+	if know >= q.majority() {
+		return nil
 	}
 	return failed
 }
-
-// remaining is how long the lock stays held if nobody renews it.
-func (q *quorum) remaining(ctx context.Context, k lockKeys) (time.Duration, error) {
-	return q.home(k).remaining(ctx, k)
-}
-
-// home is the one master on which the waiters of a resource meet.
-func (q *quorum) home(lockKeys) *node { return q.nodes[0] }
 
 // worse keeps the error that says more: an outage or a refusal over a plain
 // no.

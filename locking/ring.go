@@ -28,5 +28,7 @@ func (r *ringing) after(ctx context.Context, pipe redis.Pipeliner) {
 }
 
 // heard tells whether a waiter took the ring: then the key was gone again when
-// its expiry was to be set.
-func (r *ringing) heard() bool { return r.left.Err() == nil && !r.left.Val() }
+// its expiry was to be set. It is false for none and for one that was not sent.
+func (r *ringing) heard() bool {
+	return r != nil && r.left != nil && r.left.Err() == nil && !r.left.Val()
+}

@@ -29,7 +29,8 @@ type serverTime struct {
 // answer is what the server said.
 type answer struct {
 	value time.Time
-	at    instant // when it came; zero: never
+	at    instant       // when it came; zero: never
+	took  time.Duration // from asking to at: the clock is ahead of value by that at most
 }
 
 // micros is the server's clock in microseconds since 1970.
@@ -55,6 +56,30 @@ func (s *serverTime) micros(ctx context.Context, client redis.UniversalClient, n
 	return micros, nil
 }
 
+// carried is what the server's clock says by the last answer, at least and at
+// most; 0 if there was none that could be right.
+func (s *serverTime) carried(now clock) (least, most int64) {
+	s.mu.Lock()
+	last := s.last
+	s.mu.Unlock()
+	if last.at.mono.IsZero() {
+		return 0, 0
+	}
+	value := last.value.Add(now().since(last.at))
+	if value.UnixMicro() > maxFence/2 {
+		return 0, 0
+	}
+	return value.UnixMicro(), value.Add(last.took).UnixMicro() + 1
+}
+
+// approximate is what the server's clock says, or ours if it was not asked yet.
+func (s *serverTime) approximate(now clock) int64 {
+	if least, _ := s.carried(now); least > 0 {
+		return least
+	}
+	return now().wall.UnixMicro()
+}
+
 func askTime(ctx context.Context, client redis.UniversalClient, now clock) (answer, error) {
 	var best answer
 	var quickest time.Duration
@@ -66,7 +91,7 @@ func askTime(ctx context.Context, client redis.UniversalClient, now clock) (answ
 		}
 		came := now()
 		if took := came.since(sent); ask == 0 || took < quickest {
-			best, quickest = answer{value, came}, took
+			best, quickest = answer{value, came, took}, took
 		}
 		if quickest < timeGood {
 			break

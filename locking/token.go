@@ -5,6 +5,9 @@ import (
 	"encoding/base64"
 )
 
+// tokenLen is the length of all tokens.
+const tokenLen = 22
+
 // newToken makes the secret by which Redis knows a holder. All tokens have the
 // same length: redislock compares a held lock with the wanted token as a
 // prefix, so a shorter one could pass for the holder's.

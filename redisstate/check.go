@@ -43,6 +43,8 @@ type NodeReport struct {
 	MaxMemoryPolicy string
 	// AppendOnly tells whether there is an append-only file: yes or no.
 	AppendOnly string
+	// RunID names the process: a server that was started again has another.
+	RunID string
 	// ClusterState is ok or fail; only on Cluster.
 	ClusterState string
 }

@@ -81,6 +81,7 @@ func (n *NodeReport) fromInfo(info map[string]string) {
 	n.Version = info["redis_version"]
 	n.Mode = info["redis_mode"]
 	n.Role = info["role"]
+	n.RunID = info["run_id"]
 	n.MaxMemory, _ = strconv.ParseInt(info["maxmemory"], 10, 64)
 	n.MaxMemoryPolicy = info["maxmemory_policy"]
 	switch info["aof_enabled"] {

@@ -45,6 +45,17 @@ type Options struct {
 	// Policies are the policies by activity type, for example
 	// {"charge": interceptors.Critical}. Defaults to none.
 	Policies map[string]interceptors.Policy
+	// LockURLs are the masters of leases, 3 or 5 that are independent of each
+	// other, in the same order in all processes: a lease needs a majority of them
+	// (see the package locking). The other settings of their connections are those
+	// of Redis, its Username and Password too where an URL has none; commands are not
+	// repeated by the client. Defaults to
+	// REDIS_LOCK_URLS, separated by commas, else to the Redis of the configs.
+	LockURLs []string
+	// LockQuarantine is for how long a lock master that was started gives no vote,
+	// at least LockTTL; negative means not at all. Defaults to LockTTL, and to none
+	// with one master, which would grant nothing for so long.
+	LockQuarantine time.Duration
 	// LockWait bounds the wait of a critical activity for its lease; negative
 	// means one try. Defaults to 30 s.
 	LockWait time.Duration
@@ -56,6 +67,10 @@ type Options struct {
 	// LockKey names the resource of a critical activity. Defaults to the
 	// workflow (Temporal namespace and workflow id).
 	LockKey func(activity.Info) (string, error)
+	// LockKeys are other functions, by the names that policies use
+	// (interceptors.Policy.LockKey), each for one resource or several. Defaults to
+	// none.
+	LockKeys map[string]func(activity.Info) ([]string, error)
 	// WorkflowID maps Temporal's workflow id to the id under which events are
 	// published. Defaults to the workflow id itself.
 	WorkflowID func(temporalWorkflowID string) string
@@ -167,7 +182,7 @@ func (o Options) validate(environment error) error {
 	}
 	positive("StartTimeout", o.StartTimeout)
 	positive("DrainTimeout", o.DrainTimeout)
-	errs = append(errs, o.Redis.Validate(), o.interceptors().Validate(), o.validateLocks(), o.validateEvents())
+	errs = append(errs, o.Redis.Validate(), o.interceptors().Validate(), o.validateLocks(), o.validateLockMasters(), o.validateEvents())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalidOptions, err)
 	}
@@ -182,6 +197,9 @@ func (o Options) validateLocks() error {
 		return fmt.Errorf("worker: LockTTL is %v; use 0 for the default (%v), or at least %v", o.LockTTL, locking.DefaultTTL, locking.MinTTL)
 	case o.LockRenewEvery < 0 || o.LockRenewEvery > o.LockTTL/2:
 		return fmt.Errorf("worker: LockRenewEvery is %v; use 0 for a third of LockTTL, or at most half of it (%v)", o.LockRenewEvery, o.LockTTL/2)
+	}
+	if o.LockQuarantine > 0 && o.LockQuarantine < o.LockTTL {
+		return fmt.Errorf("worker: LockQuarantine is %v; use at least LockTTL (%v), 0 for the default, or a negative one to switch it off", o.LockQuarantine, o.LockTTL)
 	}
 	return o.locks("").Validate()
 }
@@ -204,6 +222,7 @@ func (o Options) interceptors() interceptors.Options {
 		Policies:      o.Policies,
 		LockWait:      o.LockWait,
 		LockKey:       o.LockKey,
+		LockKeys:      o.LockKeys,
 		WorkflowID:    o.WorkflowID,
 		RetryDelay:    o.RetryDelay,
 		Logger:        o.Logger,
@@ -216,6 +235,7 @@ func (o Options) locks(namespace string) locking.Options {
 		Namespace:      namespace,
 		TTL:            o.LockTTL,
 		RenewEvery:     o.LockRenewEvery,
+		Quarantine:     o.LockQuarantine,
 		Logger:         o.Logger,
 		Registerer:     o.Registerer,
 		TracerProvider: o.TracerProvider,

@@ -43,7 +43,8 @@ type Plugin struct {
 	held      bool // the host's own use keeps Redis open until Close
 	closed    bool
 	rt        *runtime
-	retired   []*runtime       // closing, some after their last activity
+	retired   []*runtime // closing, some after their last activity
+	tellLocks sync.Once
 	embedded  *redisstate.Conn // keeps an embedded Redis, and its data, over restarts
 }
 
@@ -59,6 +60,7 @@ func NewPlugin(options Options) (*Plugin, error) {
 	options = options.withDefaults()
 	redis, err := redisstate.OptionsFromEnv(options.Redis, options.Environment)
 	options.Redis = redis
+	options.LockURLs = urlsFromEnv(options.LockURLs, options.Environment)
 	if err := options.validate(err); err != nil {
 		return nil, err
 	}

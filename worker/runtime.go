@@ -24,6 +24,7 @@ type runtime struct {
 	store             *redisstate.Store
 	sessions          *redisstate.Sessions
 	counters          *redisstate.Counters
+	lockMasters       *lockMasters
 	locks             *locking.Manager
 	publisher         *notifier.BackgroundPublisher
 	busy              inflight      // activities that use the runtime, of all workers
@@ -62,7 +63,10 @@ func open(ctx context.Context, o Options, temporalNamespace string) (_ *runtime,
 	if rt.counters, err = redisstate.NewCounters(redis, o.Redis); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
-	if rt.locks, err = locking.New(redis, o.locks(namespace)); err != nil {
+	if rt.lockMasters, err = openLockMasters(ctx, o); err != nil {
+		return nil, fmt.Errorf("worker: %w", err)
+	}
+	if rt.locks, err = locking.NewQuorum(rt.lockMasters.clients(redis), o.locks(namespace)); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
 	if rt.publisher, err = notifier.NewPublisher(redis, o.events(namespace)); err != nil {
@@ -72,10 +76,22 @@ func open(ctx context.Context, o Options, temporalNamespace string) (_ *runtime,
 	return rt, nil
 }
 
-// check asks Redis whether it answers. Until it was found good once, it is asked
+// check asks Redis, and a majority of the lock masters, whether it answers. Until it was found good once, it is asked
 // closely: version, role, memory policy, persistence (redisstate.Conn.Inspect),
 // also when it was away at the start.
 func (rt *runtime) check(ctx context.Context) error {
+	locks := make(chan error, 1)
+	go func() { locks <- rt.lockMasters.check(ctx) }()
+	errs := []error{rt.checkConfigs(ctx), <-locks}
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, redisstate.ErrUnavailable) {
+			return err // does not pass by itself
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (rt *runtime) checkConfigs(ctx context.Context) error {
 	if rt.inspected.Load() {
 		return rt.conn.Check(ctx)
 	}
@@ -182,6 +198,9 @@ func (rt *runtime) close(ctx context.Context) error {
 	}
 	if rt.counters != nil {
 		errs = append(errs, rt.counters.Close())
+	}
+	if rt.lockMasters != nil {
+		errs = append(errs, rt.lockMasters.close())
 	}
 	if rt.conn != nil {
 		errs = append(errs, rt.conn.Close())

@@ -2,12 +2,16 @@ package pgstate
 
 import (
 	"context"
+	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/compozy/temporal-redis/locking"
 	"github.com/compozy/temporal-redis/redisstate"
 )
 
@@ -24,8 +28,17 @@ type Options struct {
 	// commit or does not know its outcome, at least one second. A COMMIT gets three
 	// quarters of it. Defaults to a minute.
 	ChangeTimeout time.Duration
+	// Locks is told when the database remembers a higher fence than that of a lease
+	// which is held: Redis lost its counter. The next lease then has a higher one.
+	// Defaults to none.
+	Locks Raiser
 	// Redis are the namespace, the encryption and the telemetry.
 	Redis redisstate.Options
+}
+
+// Raiser has the fences of a resource go on above one; *locking.Manager is one.
+type Raiser interface {
+	Raise(ctx context.Context, resource string, fence uint64) error
 }
 
 type (
@@ -40,6 +53,7 @@ type (
 type Cached struct {
 	db    handle
 	cache *states
+	locks Raiser
 }
 
 // NewCached makes one on a pool and a client, which stay the caller's. It does no
@@ -62,7 +76,7 @@ func newCached(db handle, load func(ctx context.Context, workflowExecID string) 
 	if err != nil {
 		return nil, err
 	}
-	return &Cached{db: db, cache: cache}, nil
+	return &Cached{db: db, cache: cache, locks: o.Locks}, nil
 }
 
 // Close ends the cache. The pool and the client stay open.
@@ -88,14 +102,43 @@ func (c *Cached) Invalidate(ctx context.Context, workflowExecIDs ...string) erro
 // WithTransaction implements Repository. If Redis refuses what must be there
 // before the commit, nothing is committed: the error wraps
 // redisstate.ErrUnavailable or redisstate.ErrDenied. In the transaction reads go
-// to it, not to Redis.
+// to it, not to Redis. Under leases (locking.AllFromContext) it is guarded by their
+// fences: if a later lease of one has written, nothing is, and the error is
+// ErrStaleFence.
 func (c *Cached) WithTransaction(ctx context.Context, fn func(ctx context.Context, tx Repository) error) error {
 	changed := c.cache.Changes()
 	return transact(ctx, c.db,
-		func(tx pgx.Tx) error { return fn(ctx, newCachedTx(tx, changed)) },
+		func(tx pgx.Tx) error {
+			if err := c.guard(ctx, tx); err != nil {
+				return err
+			}
+			return fn(ctx, newCachedTx(tx, changed))
+		},
 		func(ctx context.Context, tx pgx.Tx) error {
 			return changed.Commit(ctx, func(ctx context.Context) error { return commitTx(ctx, tx) })
 		})
+}
+
+// guard lets the holder of the newest leases write, if ctx has some. Their rows are
+// taken in one order, so that two who write do not wait for each other.
+func (c *Cached) guard(ctx context.Context, tx pgx.Tx) error {
+	leases := slices.Clone(locking.AllFromContext(ctx))
+	slices.SortFunc(leases, func(a, b *locking.Lease) int { return strings.Compare(a.Resource(), b.Resource()) })
+	for _, lease := range slices.Compact(leases) {
+		if err := c.guardOne(ctx, tx, lease); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Cached) guardOne(ctx context.Context, tx pgx.Tx, lease *locking.Lease) error {
+	err := Guard(ctx, tx, lease)
+	if stale, is := errors.AsType[*StaleFenceError](err); is && c.locks != nil && lease.Err() == nil {
+		// Redis lost its counter: one that lost its lease would know by now, or soon.
+		err = errors.Join(err, c.locks.Raise(ctx, stale.Resource, stale.Stored))
+	}
+	return err
 }
 
 // UpsertState implements Repository.

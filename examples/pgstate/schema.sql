@@ -35,3 +35,10 @@ CREATE TABLE IF NOT EXISTS task_states (
 
 CREATE INDEX IF NOT EXISTS task_states_of_workflow ON task_states (workflow_exec_id);
 CREATE INDEX IF NOT EXISTS task_states_of_parent ON task_states (parent_state_id);
+
+-- The highest fence that wrote, by what it is a lease of.
+CREATE TABLE IF NOT EXISTS fences (
+    resource text PRIMARY KEY,
+    fence    bigint NOT NULL,
+    owner    text NOT NULL
+);

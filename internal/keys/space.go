@@ -134,6 +134,20 @@ func (s Space) Probe(name string) string { return s.prefix + "probe:" + Escape(n
 // Lock is the key of a resource's lease. It shares its slot with Fence.
 func (s Space) Lock(resource string) string { return s.prefix + "lock:{" + Escape(resource) + "}" }
 
+// LockPattern matches the keys of Lock, for SCAN.
+func (s Space) LockPattern() string { return s.prefix + "lock:{*}" }
+
+// LockResource is the inverse of Lock. It reports false for keys that Lock did not
+// make.
+func (s Space) LockResource(key string) (string, bool) {
+	rest, ours := strings.CutPrefix(key, s.prefix+"lock:{")
+	name, closed := strings.CutSuffix(rest, "}")
+	if !ours || !closed || name == "" {
+		return "", false
+	}
+	return Unescape(name)
+}
+
 // Fence is the key of a resource's fence counter.
 func (s Space) Fence(resource string) string { return s.prefix + "fence:{" + Escape(resource) + "}" }
 

@@ -56,6 +56,24 @@ func Parts[S any](samples []S, ours, theirs func(S) float64) Outcome {
 	return o
 }
 
+// Rates is the outcome "our number per second / theirs" of something measured once
+// a round.
+func Rates[S any](samples []S, ours, theirs func(S) float64) Outcome {
+	o := Sizes(samples, ours, theirs)
+	o.Unit = PerSecond
+	return o
+}
+
+// Waits is the outcome "our time / their time" of something measured once a round.
+func Waits[S any](samples []S, ours, theirs func(S) time.Duration) Outcome {
+	of := func(d func(S) time.Duration) func(S) float64 {
+		return func(s S) float64 { return micros(d(s)) }
+	}
+	o := Sizes(samples, of(ours), of(theirs))
+	o.Unit = Microseconds
+	return o
+}
+
 // Sizes is the outcome "our bytes / their bytes" of something measured once a
 // round.
 func Sizes[S any](samples []S, ours, theirs func(S) float64) Outcome {

@@ -85,11 +85,15 @@ const (
 
 // show writes a figure for people.
 func (f Figure) show(unit string) string {
+	tail := ""
+	if f.P99 > 0 {
+		tail = fmt.Sprintf(" (p99 %s)", showMicros(f.P99))
+	}
 	switch unit {
 	case Microseconds:
-		return fmt.Sprintf("%s (p99 %s)", showMicros(f.Value), showMicros(f.P99))
+		return showMicros(f.Value) + tail
 	case PerSecond:
-		return fmt.Sprintf("%.0f/s (p99 %s)", f.Value, showMicros(f.P99))
+		return fmt.Sprintf("%.0f/s", f.Value) + tail
 	}
 	if unit == Part {
 		return fmt.Sprintf("%.3f", f.Value)

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/compozy/temporal-redis/redisstate"
+	"github.com/compozy/temporal-redis/worker"
+)
+
+// connection is how a command finds what the plugin of the workers has in Redis.
+type connection struct {
+	url, namespace, temporal string
+	timeout                  time.Duration
+}
+
+func (c *connection) flags(f *flag.FlagSet) {
+	f.StringVar(&c.url, "redis", "", "where Redis is; better REDIS_URL, where a password is not seen by others (default REDIS_URL)")
+	f.StringVar(&c.temporal, "temporal-namespace", "default", "the Temporal namespace whose workers are meant")
+	f.StringVar(&c.namespace, "namespace", "", "prefix of the keys, if the workers set one (default REDIS_NAMESPACE, else by the Temporal namespace)")
+	f.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long to wait for Redis")
+}
+
+// parse reads the flags of a command that takes no other arguments.
+func parse(f *flag.FlagSet, args []string, s streams) error {
+	f.SetOutput(s.err)
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		return errUsage // flag said what is wrong
+	}
+	if f.NArg() > 0 {
+		_, _ = fmt.Fprintf(s.err, "%s takes no arguments but flags; got %q\n", f.Name(), f.Arg(0))
+		f.Usage()
+		return errUsage
+	}
+	return nil
+}
+
+// with calls do with the plugin as the workers have it.
+func (c *connection) with(ctx context.Context, s streams, env lookup, do func(context.Context, *worker.Plugin) error) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	plugin, err := worker.NewPlugin(worker.Options{
+		Redis:             redisstate.Options{URL: c.url, Namespace: c.namespace},
+		Environment:       env,
+		TemporalNamespace: c.temporal,
+		Registerer:        prometheus.NewRegistry(),
+		Logger:            slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, plugin.Close(context.WithoutCancel(ctx))) }()
+	return do(ctx, plugin)
+}

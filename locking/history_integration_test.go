@@ -1,0 +1,420 @@
+//go:build integration
+
+package locking_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"github.com/compozy/temporal-redis/internal/redistest"
+	"github.com/compozy/temporal-redis/internal/redistest/faultproxy"
+	"github.com/compozy/temporal-redis/locking"
+)
+
+// contest is a few processes that want one lock, on masters behind proxies.
+type contest struct {
+	t       *testing.T
+	servers []*redistest.Server
+	proxies []*faultproxy.Proxy
+	guard   *guard
+	setup   locking.Contender
+	running []*contender
+
+	mu    sync.Mutex
+	deeds []locking.Deed
+}
+
+// briefly are leases that end within a second of silence.
+const briefly = time.Second
+
+func newContest(t *testing.T, masters int, setup locking.Contender) *contest {
+	t.Helper()
+	c := &contest{t: t, guard: newGuard(t), setup: setup}
+	c.setup.TTL, c.setup.Guard = briefly, c.guard.addr
+	for range masters {
+		server := redistest.Start(t)
+		proxy := faultproxy.Start(t, server.Addr())
+		c.servers, c.proxies = append(c.servers, server), append(c.proxies, proxy)
+		c.setup.Masters = append(c.setup.Masters, proxy.Addr())
+	}
+	return c
+}
+
+// contender is one of the processes.
+type contender struct {
+	*exec.Cmd
+	stdin io.Closer
+	ended chan error
+}
+
+func (c *contest) start(number int) *contender {
+	c.t.Helper()
+	setup := c.setup
+	setup.Number = number
+	role, err := json.Marshal(setup)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	cmd := exec.CommandContext(context.Background(), os.Args[0])
+	cmd.Env = append(os.Environ(), locking.ContenderVariable+"="+string(role))
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	one := &contender{Cmd: cmd, stdin: in, ended: make(chan error, 1)}
+	go func() {
+		c.note(out)
+		one.ended <- cmd.Wait()
+		close(one.ended)
+	}()
+	c.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-one.ended
+	})
+	c.running = append(c.running, one)
+	return one
+}
+
+func (c *contest) note(out io.Reader) {
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		var d locking.Deed
+		if json.Unmarshal(lines.Bytes(), &d) != nil {
+			continue // the last line of one that was killed
+		}
+		c.mu.Lock()
+		c.deeds = append(c.deeds, d)
+		c.mu.Unlock()
+	}
+}
+
+// count is how often something was done.
+func (c *contest) count(kind string) (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, d := range c.deeds {
+		if d.Kind == kind {
+			n++
+		}
+	}
+	return n
+}
+
+// finish ends the processes, and waits for them.
+func (c *contest) finish() {
+	c.t.Helper()
+	for _, one := range c.running {
+		_ = one.stdin.Close()
+	}
+	for _, one := range c.running {
+		select {
+		case err := <-one.ended:
+			if status, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || status.Exited()) { // else it was killed
+				c.t.Errorf("a contender ended: %v", err)
+			}
+		case <-time.After(patience):
+			c.t.Error("a contender does not end")
+		}
+	}
+}
+
+// lockCall is an operation of the model: a lease is granted, or is over.
+type lockCall struct {
+	acquire bool
+	lease   string
+	fence   uint64
+}
+
+type lockState struct {
+	holder string
+	fence  uint64
+}
+
+// lockModel is a lock that one holds at a time, with fences that rise.
+var lockModel = porcupine.Model{
+	Init: func() any { return lockState{} },
+	Step: func(state, input, _ any) (bool, any) {
+		s, call := state.(lockState), input.(lockCall)
+		if call.acquire {
+			return s.holder == "" && call.fence > s.fence, lockState{call.lease, call.fence}
+		}
+		return s.holder == call.lease, lockState{"", s.fence}
+	},
+	DescribeOperation: func(input, _ any) string { return fmt.Sprintf("%+v", input) },
+}
+
+// operations are the grants, and their ends. A lease of which no end was told, since
+// its process was killed, was over at some time after it was held for sure.
+func operations(deeds []locking.Deed) (ops []porcupine.Operation) {
+	never := int64(0)
+	last := make(map[string]locking.Deed)
+	for _, d := range deeds {
+		never = max(never, d.Return+1)
+		if d.Kind == "held" || d.Kind == "end" || (d.Kind == "acquire" && last[d.Lease].Lease == "") {
+			last[d.Lease] = d
+		}
+	}
+	number := 0
+	add := func(call lockCall, from, to int64) {
+		number++
+		ops = append(ops, porcupine.Operation{ClientId: number, Input: call, Call: from, Return: to})
+	}
+	for _, d := range deeds {
+		if d.Kind != "acquire" {
+			continue
+		}
+		add(lockCall{true, d.Lease, d.Fence}, d.Call, d.Return)
+		switch end := last[d.Lease]; end.Kind {
+		case "end":
+			add(lockCall{lease: d.Lease}, end.Call, end.Return)
+		case "held":
+			add(lockCall{lease: d.Lease}, end.Call, never)
+		default:
+			add(lockCall{lease: d.Lease}, d.Return, never)
+		}
+	}
+	return ops
+}
+
+// exclusive tells what is wrong with a history: two held the lock, a fence did not
+// rise, or a holder was refused by the store.
+func exclusive(deeds []locking.Deed) error {
+	if porcupine.CheckOperationsTimeout(lockModel, operations(deeds), time.Minute) != porcupine.Ok {
+		return errors.New("the history is not that of a lock")
+	}
+	for _, d := range deeds {
+		if d.Kind == "write" && d.Held && !d.Accepted {
+			return fmt.Errorf("a holder with fence %d was refused", d.Fence)
+		}
+	}
+	return fencesRise(deeds)
+}
+
+// fencesRise tells whether a lease that was asked for after another was granted
+// does not have a higher fence.
+func fencesRise(deeds []locking.Deed) error {
+	var grants []locking.Deed
+	for _, d := range deeds {
+		if d.Kind == "acquire" {
+			grants = append(grants, d)
+		}
+	}
+	byReturn := slices.SortedFunc(slices.Values(grants), func(a, b locking.Deed) int { return int(a.Return - b.Return) })
+	slices.SortFunc(grants, func(a, b locking.Deed) int { return int(a.Call - b.Call) })
+	highest, i := uint64(0), 0
+	for _, d := range grants {
+		for ; i < len(byReturn) && byReturn[i].Return < d.Call; i++ {
+			highest = max(highest, byReturn[i].Fence)
+		}
+		if d.Fence <= highest {
+			return fmt.Errorf("fence %d was granted after %d", d.Fence, highest)
+		}
+	}
+	return nil
+}
+
+// judge keeps the history if it is wrong.
+func (c *contest) judge(wrong error) {
+	c.t.Helper()
+	c.t.Logf("%d leases, %d refusals; %d writes accepted, %d refused", c.count("acquire"), c.count("refused"), c.guard.accepted, c.guard.refused)
+	if wrong == nil {
+		return
+	}
+	text, _ := json.MarshalIndent(c.deeds, "", " ")
+	file := filepath.Join(os.TempDir(), fmt.Sprintf("locking-history-%d.json", time.Now().UnixNano()))
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		file = err.Error()
+	}
+	c.t.Errorf("%v; seed %d, history in %s", wrong, c.setup.Seed, file)
+}
+
+// guard is a store that remembers the highest fence and refuses lower ones, and the
+// same one of another lease, as the one in examples/pgstate.
+type guard struct {
+	addr string
+
+	mu                sync.Mutex
+	fence             uint64
+	lease             string
+	accepted, refused int
+}
+
+func newGuard(t *testing.T) *guard {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &guard{addr: listener.Addr().String()}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() { g.serve(conn) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		serving.Wait()
+	})
+	return g
+}
+
+func (g *guard) serve(conn net.Conn) {
+	defer func() { _ = conn.Close() }()
+	in, out := json.NewDecoder(conn), json.NewEncoder(conn)
+	for {
+		var c locking.Claim
+		if in.Decode(&c) != nil || out.Encode(locking.Answer{Accepted: g.take(c)}) != nil {
+			return
+		}
+	}
+}
+
+// writes is how many were accepted.
+func (g *guard) writes() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.accepted
+}
+
+func (g *guard) take(c locking.Claim) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c.Fence < g.fence || (c.Fence == g.fence && c.Lease != g.lease) {
+		g.refused++
+		return false
+	}
+	g.fence, g.lease = c.Fence, c.Lease
+	g.accepted++
+	return true
+}
+
+// up waits until all masters have been running for longer than a quarantine.
+func (c *contest) up(quarantine time.Duration) {
+	c.t.Helper()
+	for _, server := range c.servers {
+		control := server.ControlClient(c.t)
+		until(c.t, "a master is up for a while", func() bool {
+			info, err := control.InfoMap(c.t.Context(), "server").Result()
+			seconds := 0
+			_, _ = fmt.Sscan(info["Server"]["uptime_in_seconds"], &seconds)
+			return err == nil && seconds > int(quarantine/time.Second)
+		})
+	}
+}
+
+// trouble is a fault of one master that comes and goes.
+type trouble func(c *contest, random *rand.Rand, master int)
+
+// some waits up to a bound, as a fault lasts.
+func some(random *rand.Rand, atMost time.Duration) {
+	<-time.After(atMost/4 + time.Duration(random.Int64N(int64(atMost*3/4))))
+}
+
+var troubles = map[string]trouble{
+	"killed": func(c *contest, random *rand.Rand, master int) {
+		c.servers[master].Kill()
+		some(random, briefly/2)
+		c.servers[master].MustRestart(c.t)
+	},
+	"stopped": func(c *contest, random *rand.Rand, master int) {
+		if err := c.servers[master].Pause(); err != nil {
+			c.t.Error(err)
+		}
+		some(random, 2*briefly)
+		if err := c.servers[master].Resume(); err != nil {
+			c.t.Error(err)
+		}
+	},
+	"behind a black hole": func(c *contest, random *rand.Rand, master int) {
+		ways := []faultproxy.Direction{faultproxy.Both, faultproxy.ToClient, faultproxy.ToServer}
+		c.proxies[master].BlackHole(ways[random.IntN(len(ways))])
+		some(random, 2*briefly)
+		if err := c.proxies[master].Heal(); err != nil {
+			c.t.Error(err)
+		}
+	},
+	"replies lost": func(c *contest, random *rand.Rand, master int) {
+		for range 20 {
+			c.proxies[master].LoseReplies()
+			some(random, 40*time.Millisecond)
+		}
+	},
+	"slow": func(c *contest, random *rand.Rand, master int) {
+		c.proxies[master].Delay(time.Duration(random.Int64N(int64(briefly / 4))))
+		some(random, briefly)
+		if err := c.proxies[master].Heal(); err != nil {
+			c.t.Error(err)
+		}
+	},
+}
+
+const (
+	contenders = 4
+	leasesEach = 15 // on average, at least
+	disorders  = 5  // faults in one contest
+)
+
+// TestLock_is_held_by_one has processes contend while up to a minority of the
+// masters is in trouble at a time (the only one, where there is one).
+func TestLock_is_held_by_one(t *testing.T) {
+	t.Parallel()
+	for _, masters := range []int{1, 3, 5} {
+		for name, fault := range troubles {
+			t.Run(fmt.Sprintf("%d masters, %s", masters, name), func(t *testing.T) {
+				t.Parallel()
+				const seed = 1
+				c := newContest(t, masters, locking.Contender{Seed: seed, Quarantine: briefly, Hold: 4 * time.Millisecond})
+				c.up(briefly)
+				for n := range contenders {
+					c.start(n)
+				}
+				until(t, "a lease is granted", func() bool { return c.count("acquire") > 0 })
+				// Each has masters of its own, so that never more than a minority is in trouble.
+				minority := max(masters/2, 1)
+				each := masters / minority
+				var disorder sync.WaitGroup
+				for who := range minority {
+					disorder.Go(func() {
+						random := rand.New(rand.NewPCG(seed, uint64(who)))
+						for range disorders {
+							fault(c, random, who*each+random.IntN(each))
+							some(random, briefly/4)
+						}
+					})
+				}
+				disorder.Wait()
+				until(t, "it was held often enough", func() bool { return c.count("acquire") >= contenders*leasesEach })
+				c.finish()
+				c.judge(exclusive(c.deeds))
+			})
+		}
+	}
+}

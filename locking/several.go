@@ -1,0 +1,45 @@
+package locking
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+)
+
+// AcquireAll takes the leases of several resources, one after the other in the order
+// of their names, whatever the order they are given in: so callers that want some of
+// the same cannot wait for each other in a circle. The leases come in the order of
+// the resources; one that is named twice is taken once. WithWait bounds the wait for
+// all of them together. After an error none is held. Errors are those of Acquire.
+func AcquireAll(ctx context.Context, m LockManager, resources []string, opts ...Option) ([]*Lease, error) {
+	whole := request{wait: -1}
+	for _, opt := range opts {
+		if opt != nil {
+			opt(&whole)
+		}
+	}
+	began := time.Now()
+	taken := make(map[string]*Lease, len(resources))
+	for _, resource := range slices.Compact(slices.Sorted(slices.Values(resources))) {
+		mine := opts
+		if whole.wait > 0 {
+			mine = append(slices.Clone(opts), WithWait(max(whole.wait-time.Since(began), 0)))
+		}
+		lease, err := m.Acquire(ctx, resource, mine...)
+		if err != nil {
+			for _, other := range taken {
+				if released := other.Release(ctx); !errors.Is(released, ErrNotHeld) {
+					err = errors.Join(err, released)
+				}
+			}
+			return nil, err
+		}
+		taken[resource] = lease
+	}
+	leases := make([]*Lease, len(resources))
+	for i, resource := range resources {
+		leases[i] = taken[resource]
+	}
+	return leases, nil
+}
