@@ -224,7 +224,7 @@ func (b *beats) hear(payload string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	m := b.masters[address]
-	if err != nil || m == nil || number <= m.heard {
+	if err != nil || m == nil {
 		return
 	}
 	at, known := m.at[number]
