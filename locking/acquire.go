@@ -46,6 +46,7 @@ type acquisition struct {
 
 	uncertain bool           // an obtain ended without telling what it did
 	abandoned <-chan outcome // an obtain that still runs after we gave up
+	forgotten time.Duration  // what is left of a quarantine that stood in the way of the last attempt
 	rung      bool           // a ring led to the attempt
 	split     bool           // the last attempt found that nobody seems to have a majority
 	hurry     int            // how many quick looks there were since there was a reason; 0: none
@@ -171,7 +172,7 @@ func (a *acquisition) patience(watch vigil, remaining time.Duration) time.Durati
 
 // refused notes why the lock was not to be had.
 func (a *acquisition) refused(held *heldError) {
-	a.split = held.split
+	a.split, a.forgotten = held.split, held.left
 	if held.split || (held.several && a.rung) {
 		a.hurry = max(a.hurry, 1)
 	}
@@ -247,6 +248,10 @@ func (a *acquisition) noteContention() {
 }
 
 func (a *acquisition) notAcquired() error {
+	if a.forgotten > 0 {
+		return fmt.Errorf("locking: acquire: %w after %s: masters that were started a moment ago give no vote for another %s, since they may have forgotten a lease (Options.Quarantine); try again then",
+			ErrNotAcquired, time.Since(a.started.mono).Round(time.Millisecond), a.forgotten.Round(100*time.Millisecond))
+	}
 	return fmt.Errorf("locking: acquire: %w: still held by another after %s; try again later or wait longer (WithWait)",
 		ErrNotAcquired, time.Since(a.started.mono).Round(time.Millisecond))
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -202,6 +203,8 @@ func TestQuarantine_keeps_a_minority_that_forgot_from_granting(t *testing.T) {
 				t.Fatalf("the first lease ended too early to say anything: %v", holder.Err())
 			case !errors.Is(err, test.want):
 				t.Errorf("while another holds it, it gave %v", err)
+			case err != nil && !strings.Contains(err.Error(), "started a moment ago"):
+				t.Errorf("the reason is not told: %v", err)
 			}
 			if lease != nil {
 				_ = lease.Release(t.Context())

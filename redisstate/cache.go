@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -58,6 +59,7 @@ type Cache[T any] struct {
 
 	hits, misses prometheus.Counter
 	bypassed     prometheus.Counter // seconds
+	tellDenied   sync.Once
 }
 
 // CacheOptions say what a Cache holds.
@@ -342,6 +344,7 @@ func (c *Cache[T]) settle(ctx context.Context, id string, s sight) (state T, err
 	case ctx.Err() != nil:
 		return state, rediserr.Wrap(ctx, opCacheGet, stateFamily, ctx.Err())
 	case err != nil || changing || guard == "" || isMark(guard):
+		c.denied(ctx, err)
 		c.events.WithLabelValues(telemetry.StateBypass).Inc()
 		defer func(began time.Time) { c.bypassed.Add(time.Since(began).Seconds()) }(time.Now())
 		return c.loadOne(ctx, id)
@@ -352,6 +355,18 @@ func (c *Cache[T]) settle(ctx context.Context, id string, s sight) (state T, err
 			c.fill(ctx, id, guard, state)
 		}
 		return state, err
+	})
+}
+
+// denied says once that nothing is kept for want of a permission.
+func (c *Cache[T]) denied(ctx context.Context, err error) {
+	if rediserr.Classify(ctx, err) != rediserr.Denied {
+		return
+	}
+	c.tellDenied.Do(func() {
+		c.log.WarnContext(ctx, "Redis refuses what reads of cached states need; every read goes to the database",
+			"op", opCacheGet, "family", stateFamily, "kind", c.kind, "error", rediserr.Wrap(ctx, opCacheGet, stateFamily, err),
+			"remedy", "grant the commands that docs/operations.md lists for cached states")
 	})
 }
 

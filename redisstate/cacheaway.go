@@ -3,6 +3,7 @@ package redisstate
 import (
 	"context"
 	"errors"
+	"net"
 	"sync/atomic"
 	"time"
 )
@@ -47,6 +48,8 @@ func (a *away) ask(ctx context.Context, do func(context.Context) error) error {
 	defer cancel()
 	err := do(bounded)
 	switch {
+	case ctx.Err() == nil && nobodyThere(err):
+		a.until.Store(int64(a.now() + awayFor))
 	case bounded.Err() != nil && ctx.Err() == nil:
 		a.since.CompareAndSwap(0, int64(asked))
 		if since, now := a.since.Load(), a.now(); since != 0 && now-time.Duration(since) >= a.wait {
@@ -57,6 +60,12 @@ func (a *away) ask(ctx context.Context, do func(context.Context) error) error {
 		a.until.Store(0)
 	}
 	return err
+}
+
+// nobodyThere tells whether no connection could be made.
+func nobodyThere(err error) bool {
+	operation, ok := errors.AsType[*net.OpError](err)
+	return ok && operation.Op == "dial"
 }
 
 // now is since began, and never 0.

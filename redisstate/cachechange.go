@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -74,8 +75,8 @@ func (c *Cache[T]) around(ctx context.Context, ids []string, commit func(ctx con
 	marked()
 	if err != nil {
 		c.events.WithLabelValues(telemetry.StateRefused).Inc()
-		c.follow(ctx, unmarkTimeout, ids, func(ctx context.Context) error { return c.drop(ctx, ids, own) })
-		return notCalledError{rediserr.Wrap(ctx, opCacheChange, stateFamily, err)}
+		c.unmark(ctx, ids, own)
+		return notCalledError{fmt.Errorf("nothing was committed: %w", rediserr.Wrap(ctx, opCacheChange, stateFamily, err))}
 	}
 	bounded, stop := context.WithDeadline(ctx, began.Add(c.change*3/4))
 	defer stop()
@@ -122,6 +123,14 @@ func scaled(d time.Duration, ids []string) time.Duration {
 	return d + time.Duration(len(ids))*timeoutEach
 }
 
+// unmark takes a mark away that may have been set although it was refused. If that
+// fails, it ends by itself.
+func (c *Cache[T]) unmark(ctx context.Context, ids []string, own string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), scaled(unmarkTimeout, ids))
+	defer cancel()
+	_ = c.drop(ctx, ids, own)
+}
+
 // follow does what follows a change. A failure is told nobody but those who
 // watch: the database has the change.
 func (c *Cache[T]) follow(ctx context.Context, within time.Duration, ids []string, do func(context.Context) error) {
@@ -131,7 +140,7 @@ func (c *Cache[T]) follow(ctx context.Context, within time.Duration, ids []strin
 		c.events.WithLabelValues(telemetry.StateUnconfirmed).Inc()
 		c.log.WarnContext(ctx, "Redis did not take what follows a change; reads go to the database until the mark expires",
 			"op", opCacheChange, "family", stateFamily, "kind", c.kind, "states", len(ids),
-			"error", rediserr.Wrap(ctx, opCacheChange, stateFamily, err))
+			"error", rediserr.Wrap(context.WithoutCancel(ctx), opCacheChange, stateFamily, err))
 	}
 }
 

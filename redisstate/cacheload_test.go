@@ -209,6 +209,18 @@ func TestAway_asks_again_after_a_while_and_one_at_first(t *testing.T) {
 		if err := a.ask(t.Context(), refuses); errors.Is(err, errAway) || asked != 4 {
 			t.Errorf("it gave %v after %d calls", err, asked)
 		}
+		gone := func(context.Context) error {
+			asked++
+			return &net.OpError{Op: "dial", Err: errors.New("connection refused")}
+		}
+		if err := a.ask(t.Context(), gone); !nobodyThere(err) {
+			t.Error(err)
+		}
+		expect(silent, errAway, 5) // nobody is there: as good as no answer
+		<-time.After(awayFor)
+		if err := a.ask(t.Context(), refuses); errors.Is(err, errAway) { // it is back
+			t.Error(err)
+		}
 		given, cancel := context.WithCancel(t.Context())
 		cancel()
 		if err := a.ask(given, silent); !errors.Is(err, context.Canceled) { // nor does a caller who gave up say anything

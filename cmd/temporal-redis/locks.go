@@ -45,7 +45,7 @@ func locks(ctx context.Context, args []string, s streams, env lookup) error {
 		if *asJSON {
 			return writeJSON(s, held)
 		}
-		return writeTable(s, held)
+		return writeTable(s, held, c.prefix(env))
 	})
 }
 
@@ -66,9 +66,9 @@ func writeJSON(s streams, held []locking.Held) error {
 	return encoder.Encode(lines)
 }
 
-func writeTable(s streams, held []locking.Held) error {
+func writeTable(s streams, held []locking.Held, namespace string) error {
 	if len(held) == 0 {
-		_, err := fmt.Fprintln(s.out, "no locks are held")
+		_, err := fmt.Fprintf(s.out, "no locks are held in the namespace %s\n", namespace)
 		return err
 	}
 	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)

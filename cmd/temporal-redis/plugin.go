@@ -1,15 +1,18 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/compozy/temporal-redis/internal/keys"
 	"github.com/compozy/temporal-redis/redisstate"
 	"github.com/compozy/temporal-redis/worker"
 )
@@ -21,7 +24,7 @@ type connection struct {
 }
 
 func (c *connection) flags(f *flag.FlagSet) {
-	f.StringVar(&c.url, "redis", "", "where Redis is; better REDIS_URL, where a password is not seen by others (default REDIS_URL)")
+	f.StringVar(&c.url, "redis", "", "where Redis is; better REDIS_URL, where a password is not seen by others (default REDIS_URL; for locks REDIS_LOCK_URLS)")
 	f.StringVar(&c.temporal, "temporal-namespace", "default", "the Temporal namespace whose workers are meant")
 	f.StringVar(&c.namespace, "namespace", "", "prefix of the keys, if the workers set one (default REDIS_NAMESPACE, else by the Temporal namespace)")
 	f.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long to wait for Redis")
@@ -44,13 +47,37 @@ func parse(f *flag.FlagSet, args []string, s streams) error {
 	return nil
 }
 
+// environment is what flags leave of the environment: --redis is the one server that
+// is meant, and lock masters may be all there is.
+func (c *connection) environment(env lookup) lookup {
+	const locks = "REDIS_LOCK_URLS"
+	return func(name string) (string, bool) {
+		if name == locks && c.url != "" {
+			return "", false
+		}
+		value, ok := env(name)
+		if name == "REDIS_URL" && value == "" {
+			all, _ := env(locks)
+			value, _, _ = strings.Cut(all, ",")
+			return strings.TrimSpace(value), value != ""
+		}
+		return value, ok
+	}
+}
+
+// prefix is the namespace of the keys that are looked at.
+func (c *connection) prefix(env lookup) string {
+	fromEnv, _ := env("REDIS_NAMESPACE")
+	return cmp.Or(c.namespace, fromEnv, keys.NamespaceFor(c.temporal))
+}
+
 // with calls do with the plugin as the workers have it.
 func (c *connection) with(ctx context.Context, s streams, env lookup, do func(context.Context, *worker.Plugin) error) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	plugin, err := worker.NewPlugin(worker.Options{
 		Redis:             redisstate.Options{URL: c.url, Namespace: c.namespace},
-		Environment:       env,
+		Environment:       c.environment(env),
 		TemporalNamespace: c.temporal,
 		Registerer:        prometheus.NewRegistry(),
 		Logger:            slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn})),

@@ -3,6 +3,7 @@ package pgstate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -104,7 +105,7 @@ func (c *Cached) Invalidate(ctx context.Context, workflowExecIDs ...string) erro
 // redisstate.ErrUnavailable or redisstate.ErrDenied. In the transaction reads go
 // to it, not to Redis. Under leases (locking.AllFromContext) it is guarded by their
 // fences: if a later lease of one has written, nothing is, and the error is
-// ErrStaleFence.
+// ErrStaleFence; if one is over as far as its holder can know, that is the error.
 func (c *Cached) WithTransaction(ctx context.Context, fn func(ctx context.Context, tx Repository) error) error {
 	changed := c.cache.Changes()
 	return transact(ctx, c.db,
@@ -133,6 +134,9 @@ func (c *Cached) guard(ctx context.Context, tx pgx.Tx) error {
 }
 
 func (c *Cached) guardOne(ctx context.Context, tx pgx.Tx, lease *locking.Lease) error {
+	if err := lease.Err(); err != nil {
+		return fmt.Errorf("pgstate: the lease is over: %w", err)
+	}
 	err := Guard(ctx, tx, lease)
 	if stale, is := errors.AsType[*StaleFenceError](err); is && c.locks != nil && lease.Err() == nil {
 		// Redis lost its counter: one that lost its lease would know by now, or soon.

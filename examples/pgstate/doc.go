@@ -28,7 +28,7 @@
 // # When a commit fails
 //
 // If the server says so, nothing is committed: the error wraps
-// redisstate.ErrRolledBack, and the cache is as before. If the connection is lost
+// redisstate.ErrRolledBack, and the next read loads. If the connection is lost
 // in COMMIT, nobody knows: the error is ErrCommitUnknown, and reads of those
 // workflows go to PostgreSQL for ChangeTimeout. If Redis refuses, COMMIT is not
 // sent and nothing is committed. A caller who gives up in COMMIT waits for it all
