@@ -4,8 +4,11 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
+	"fmt"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -15,7 +18,16 @@ import (
 	"github.com/compozy/temporal-redis/internal/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, leak.DeadDial()) }
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == contendFlag { // one of the processes that rows start
+		if err := contend(context.Background(), os.Args[2], os.Stdin, os.Stdout); err != nil {
+			_, _ = fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m, leak.DeadDial())
+}
 
 func TestEachRowSaysWhatItIs(t *testing.T) {
 	t.Parallel()

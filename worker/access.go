@@ -3,6 +3,8 @@ package worker
 import (
 	"context"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/compozy/temporal-redis/locking"
 	"github.com/compozy/temporal-redis/notifier"
 	"github.com/compozy/temporal-redis/redisstate"
@@ -18,6 +20,23 @@ func (p *Plugin) Store(ctx context.Context) (*redisstate.Store, error) {
 		return nil, err
 	}
 	return rt.store, nil
+}
+
+// Redis is the plugin's client, and the options that its keys and values have
+// (namespace, encryption, telemetry), for what has no method here: a cache of the
+// host's states, for example.
+//
+//	client, options, err := plugin.Redis(ctx)
+//	states, err := redisstate.NewCache(client, redisstate.CacheOptions[State]{Kind: "workflow", Load: load}, options)
+//
+// The client is not to be closed, and is closed with the plugin: close what was made
+// on it before. See Store.
+func (p *Plugin) Redis(ctx context.Context) (redis.UniversalClient, redisstate.Options, error) {
+	rt, err := p.hold(ctx)
+	if err != nil {
+		return nil, redisstate.Options{}, err
+	}
+	return rt.conn.Client(), rt.options, nil
 }
 
 // Sessions are the plugin's sessions, by execution. Inside an activity use

@@ -1,6 +1,7 @@
 package worker_test
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -164,5 +165,33 @@ func TestStart_looks_at_lock_masters(t *testing.T) {
 				t.Errorf("it is said %d times: %s", n, log.text.String())
 			}
 		})
+	}
+}
+
+func TestPlugin_Redis_is_what_a_cache_needs(t *testing.T) {
+	t.Parallel()
+	o := testOptions(t)
+	o.TemporalNamespace = "orders"
+	plugin := newPlugin(t, o)
+	client, options, err := plugin.Redis(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	loads := 0
+	states, err := redisstate.NewCache(client, redisstate.CacheOptions[int]{Kind: "workflow", Load: func(context.Context, string) (int, error) {
+		loads++
+		return 7, nil
+	}}, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if state, err := states.Get(t.Context(), "a"); state != 7 || err != nil {
+			t.Fatalf("it gives %d, %v", state, err)
+		}
+	}
+	names, err := client.Keys(t.Context(), "temporal-redis:orders:*").Result()
+	if loads != 1 || err != nil || len(names) == 0 {
+		t.Errorf("%d loads; the keys are %v, %v", loads, names, err)
 	}
 }

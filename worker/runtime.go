@@ -21,6 +21,7 @@ type runtime struct {
 	log               *slog.Logger
 	temporalNamespace string // that the keys are named after; "" if the host named them
 	conn              *redisstate.Conn
+	options           redisstate.Options // with the namespace of the keys
 	store             *redisstate.Store
 	sessions          *redisstate.Sessions
 	counters          *redisstate.Counters
@@ -45,6 +46,7 @@ func open(ctx context.Context, o Options, temporalNamespace string) (_ *runtime,
 		o.Redis.Namespace = keys.NamespaceFor(temporalNamespace)
 	}
 	namespace := o.Redis.Namespace
+	rt.options = o.Redis
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, rt.close(ctx))
