@@ -106,21 +106,3 @@ func (b brokenClaim) extend(ctx context.Context, ttl time.Duration) error {
 func (l *Lease) Keys() (lock, fence, grant, queue string) {
 	return l.keys.lock, l.keys.fence, l.keys.grant, l.keys.queue
 }
-
-// Asks tells whether a master is asked, and not left alone since it did not answer.
-// If it is not, it looks whether it answers now.
-func (m *Manager) Asks(master int) bool {
-	n := m.nodes()[master]
-	if n.client.Ping(m.closing).Err() != nil {
-		return false
-	}
-	n.rest.until.Store(0)
-	return true
-}
-
-func (m *Manager) nodes() []*node {
-	if b, ok := m.masters.(broken); ok {
-		return b.masters.(*quorum).nodes
-	}
-	return m.masters.(*quorum).nodes
-}

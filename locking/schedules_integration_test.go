@@ -4,14 +4,10 @@ package locking_test
 
 import (
 	"context"
-	"errors"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/temporal-redis/locking"
 )
@@ -150,102 +146,5 @@ func (c *contest) flush(masters ...int) {
 		if err := c.servers[i].ControlClient(c.t).FlushAll(context.Background()).Err(); err != nil {
 			c.t.Error(err)
 		}
-	}
-}
-
-// openOn is a manager on all masters of a contest.
-func (c *contest) openOn(opts locking.Options, broken string) *locking.Manager {
-	c.t.Helper()
-	var clients []redis.UniversalClient
-	for _, proxy := range c.proxies {
-		client := redis.NewClient(&redis.Options{Addr: proxy.Addr(), ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1})
-		c.t.Cleanup(func() { _ = client.Close() })
-		clients = append(clients, client)
-	}
-	m, err := locking.BrokenQuorum(clients, quiet(opts), broken)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	closeLater(c.t, m)
-	return m
-}
-
-// A has masters 1 and 2; 2 starts again empty; B must not get 2 and 3 while A holds
-// its lease.
-func TestQuarantine_keeps_a_minority_that_forgot_from_granting(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]struct {
-		quarantine time.Duration
-		want       error
-	}{
-		"with a quarantine":        {want: locking.ErrNotAcquired},
-		"without one, two hold it": {quarantine: -1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			c := newContest(t, 3, locking.Contender{})
-			c.up(2 * time.Second)
-			opts := locking.Options{TTL: 2 * time.Second, RenewEvery: time.Second, Quarantine: test.quarantine}
-			a, b := c.openOn(opts, ""), c.openOn(opts, "")
-			release(t, acquire(t, b)) // connections are there, and processes known
-			c.proxies[2].Refuse()
-			c.proxies[2].Reset()
-			holder := acquire(t, a, locking.WithWait(patience))
-			if err := c.proxies[2].Heal(); err != nil {
-				t.Fatal(err)
-			}
-			c.servers[1].MustRestart(t)
-			until(t, "the third master is asked again", func() bool { return a.Asks(2) && b.Asks(2) })
-			lease, err := b.Acquire(t.Context(), "r", locking.WithWait(0))
-			held := holder.Err() == nil
-			switch {
-			case !held:
-				t.Fatalf("the first lease ended too early to say anything: %v", holder.Err())
-			case !errors.Is(err, test.want):
-				t.Errorf("while another holds it, it gave %v", err)
-			case err != nil && !strings.Contains(err.Error(), "started a moment ago"):
-				t.Errorf("the reason is not told: %v", err)
-			}
-			if lease != nil {
-				_ = lease.Release(t.Context())
-			}
-		})
-	}
-}
-
-// One master alone counts far ahead. Whoever is granted next may not have it in its
-// majority.
-func TestFences_rise_from_one_majority_to_the_next(t *testing.T) {
-	t.Parallel()
-	for name, broken := range map[string]string{"a lock": "", "one that does not tell fences": locking.LeavesFences} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			c := newContest(t, 3, locking.Contender{})
-			m := c.openOn(locking.Options{TTL: 2 * time.Second, Quarantine: -1, Wait: patience}, broken)
-			lease := acquire(t, m)
-			_, fence, _, _ := lease.Keys()
-			ahead := lease.Fence() + 1_000_000_000
-			release(t, lease)
-			if err := c.servers[0].ControlClient(t).ZAdd(t.Context(), fence, redis.Z{Score: float64(ahead), Member: "m"}).Err(); err != nil {
-				t.Fatal(err)
-			}
-			var last uint64
-			rises := true
-			for _, missing := range []int{2, 0} {
-				c.proxies[missing].Refuse()
-				c.proxies[missing].Reset()
-				lease := acquire(t, m)
-				rises = rises && lease.Fence() > last
-				last = lease.Fence()
-				release(t, lease)
-				if err := c.proxies[missing].Heal(); err != nil {
-					t.Fatal(err)
-				}
-				until(t, "the master is asked again", func() bool { return m.Asks(missing) })
-			}
-			if rises != (broken == "") {
-				t.Errorf("that fences rise is %v", rises)
-			}
-		})
 	}
 }
