@@ -80,6 +80,7 @@ func TestLockManager_on_a_quorum(t *testing.T) {
 			contract.LockManager(t, func(testing.TB) contract.LockManagerBackend {
 				namespace := fmt.Sprint("backend-", backends.Add(1))
 				return contract.LockManagerBackend{
+					MayMissFollowers: true,
 					Open: func(tb testing.TB, opts locking.Options) locking.LockManager {
 						tb.Helper()
 						opts.Namespace = namespace

@@ -19,6 +19,9 @@ type LockManagerBackend struct {
 	// Flush makes the store forget everything, as FLUSHALL does. Tests that
 	// need it are left out if it is nil.
 	Flush func(tb testing.TB)
+	// MayMissFollowers says that Lease.Follows may be false although nobody was
+	// granted in between: with several masters the last of them may be behind.
+	MayMissFollowers bool
 }
 
 // patience bounds what a test of the suite waits for. Nothing takes that long

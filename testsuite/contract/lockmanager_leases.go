@@ -40,7 +40,7 @@ func knowsFollower(t *testing.T, b LockManagerBackend) {
 	is(t, err, locking.ErrNotAcquired)
 	release(t, first)
 	second := acquire(t, one, "r")
-	if !second.Follows(first) {
+	if !second.Follows(first) && !b.MayMissFollowers {
 		t.Error("an attempt that failed counts as a grant in between")
 	}
 	release(t, second)
