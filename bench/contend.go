@@ -17,8 +17,6 @@ import (
 
 	"github.com/bsm/redislock"
 	"github.com/go-redsync/redsync/v4"
-	redsyncredis "github.com/go-redsync/redsync/v4/redis"
-	"github.com/go-redsync/redsync/v4/redis/goredis/v9"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
@@ -285,11 +283,7 @@ func (f fighter) locker(clients []redis.UniversalClient) (take func(context.Cont
 			return lease.Release, nil
 		}, func() error { return m.Close(context.Background()) }, nil
 	case fighterRedsync:
-		pools := make([]redsyncredis.Pool, len(clients))
-		for i, client := range clients {
-			pools[i] = goredis.NewPool(client)
-		}
-		locks := redsync.New(pools...)
+		locks := redsyncOf(clients)
 		return func(ctx context.Context) (func(context.Context) error, error) {
 			for {
 				m := locks.NewMutex("redsync", redsync.WithExpiry(lockTTL))

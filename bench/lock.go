@@ -125,12 +125,16 @@ func redislockSide(clients []redis.UniversalClient) lockSide {
 	}
 }
 
-func redsyncSide(clients []redis.UniversalClient) lockSide {
+func redsyncOf(clients []redis.UniversalClient) *redsync.Redsync {
 	pools := make([]redsyncredis.Pool, len(clients))
 	for i, client := range clients {
 		pools[i] = goredis.NewPool(client)
 	}
-	locks := redsync.New(pools...)
+	return redsync.New(pools...)
+}
+
+func redsyncSide(clients []redis.UniversalClient) lockSide {
+	locks := redsyncOf(clients)
 	return func(ctx context.Context, resource string) error {
 		m := locks.NewMutex(resource, redsync.WithExpiry(lockTTL))
 		if err := m.LockContext(ctx); err != nil {

@@ -28,7 +28,6 @@ type Contender struct {
 	TTL        time.Duration // a third of it between renewals
 	Quarantine time.Duration
 	Hold       time.Duration // the longest, as a rule
-	Overstay   bool          // now and then it holds a lease for two TTLs
 	Guard      string        // host:port of the store that is guarded by fences
 	Broken     string        // how; empty: not
 	Seed       uint64
@@ -144,9 +143,6 @@ func (p *player) play(ctx context.Context) error {
 		return err
 	}
 	hold := time.Duration(p.random.Int64N(int64(p.Hold) + 1))
-	if p.Overstay && p.random.IntN(10) == 0 {
-		hold = 2 * p.TTL
-	}
 	sure := d.Return
 	until := time.Now().Add(hold)
 	for {
