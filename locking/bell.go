@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"math"
+	"net"
 	"sync"
 	"time"
 
@@ -88,10 +89,20 @@ func (b *bells) close() {
 	}
 }
 
+// drop closes the connections to a master; the waits that go on get new ones.
+func (b *bells) drop(client *redis.Client) {
+	b.mu.Lock()
+	if addr := client.Options().Addr; b.clients[addr] == client {
+		delete(b.clients, addr)
+	}
+	b.mu.Unlock()
+	_ = client.Close()
+}
+
 // rest makes later vigils poll for a while if err says that listening is
 // refused, not just interrupted.
 func (b *bells) rest(err error) {
-	if classOf(err) == rediserr.Unavailable {
+	if classOf(err) == rediserr.Unavailable || errors.Is(err, redis.ErrClosed) || errors.Is(err, net.ErrClosed) {
 		return
 	}
 	b.mu.Lock()
@@ -272,6 +283,13 @@ func (l *line) block(client *redis.Client, id int64) {
 	l.client, l.id = client, id
 }
 
+// blockedOn is nil if the command is not blocked.
+func (l *line) blockedOn() *redis.Client {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.client
+}
+
 // unblock ends the command if it is blocked.
 func (l *line) unblock() error {
 	l.mu.Lock()
@@ -324,10 +342,12 @@ func (v *bellVigil) end() {
 }
 
 // unblock ends a blocked command. It asks more than once, because the command
-// may still be on its way.
+// may still be on its way. Nobody will ever answer it if the connection is
+// half-open; so then that is closed, with those beside it.
 func (v *bellVigil) unblock(l *line) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
+	giveUp := time.Now().Add(bellTimeout)
 	for {
 		if err := l.unblock(); err != nil && classOf(err) != rediserr.Unavailable {
 			v.bells.rest(err)
@@ -338,6 +358,13 @@ func (v *bellVigil) unblock(l *line) {
 			return
 		case <-tick.C:
 		}
+		if time.Now().Before(giveUp) {
+			continue
+		}
+		if client := l.blockedOn(); client != nil {
+			v.bells.drop(client)
+		}
+		return
 	}
 }
 

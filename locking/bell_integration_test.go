@@ -14,6 +14,7 @@ import (
 
 	"github.com/compozy/temporal-redis/internal/keys"
 	"github.com/compozy/temporal-redis/internal/redistest"
+	"github.com/compozy/temporal-redis/internal/redistest/faultproxy"
 )
 
 const testPatience = 30 * time.Second
@@ -214,4 +215,29 @@ func TestBells_look_by_themselves_when_the_connection_breaks(t *testing.T) {
 	if pause := v.patience(0); pause > pollLast {
 		t.Fatalf("looks every %s only", pause)
 	}
+}
+
+// Of the answer to a wait nothing is heard any more, and the wait is for an hour.
+func TestBells_give_up_a_connection_on_which_no_answer_comes(t *testing.T) {
+	t.Parallel()
+	b := newBelfry(t)
+	proxy := faultproxy.Start(t, b.server.Addr())
+	options := b.server.Options()
+	options.Addr = proxy.Addr()
+	waiter, _ := b.bells(options)
+	v := waiter.listen(b.keys, time.Hour)
+	eventually(t, "it listens", func() bool { return b.blocked() == 1 })
+	proxy.BlackHole(faultproxy.ToClient)
+	v.end()
+	eventually(t, "the wait is over", func() bool { return len(waiter.lines) == 0 })
+	if err := proxy.Heal(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "for Redis too", func() bool { return b.blocked() == 0 })
+	if waiter.rests() {
+		t.Error("later waits poll, although they could listen")
+	}
+	v = waiter.listen(b.keys, time.Hour)
+	eventually(t, "the next wait listens", func() bool { return b.blocked() == 1 })
+	v.end()
 }

@@ -304,6 +304,12 @@ func (g *guard) writes() int {
 	return g.accepted
 }
 
+func (g *guard) refusals() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.refused
+}
+
 func (g *guard) take(c locking.Claim) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
