@@ -80,7 +80,7 @@ func (s *Store) fetch(ctx context.Context, f *fetching) *fetching {
 		s.fetchOne(ctx, f)
 		return f
 	}
-	if err := s.fetches.do(ctx, f); err != nil {
+	if err := s.fetches.Do(ctx, f); err != nil {
 		return &fetching{err: err} // f may still be on its way
 	}
 	if f.cut && ctx.Err() == nil {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/compozy/temporal-redis/internal/rediserr"
 	"github.com/compozy/temporal-redis/internal/telemetry"
+	"github.com/compozy/temporal-redis/internal/trips"
 )
 
 // instrumented are the host's clients that carry our hook already.
@@ -187,7 +188,7 @@ func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 		op := h.operation(name)
 		start := time.Now()
 		options := op.options
-		if links := spanLinks(ctx); links != nil {
+		if links := trips.SpanLinks(ctx); links != nil {
 			options = append(slices.Clip(options), trace.WithLinks(links...))
 		}
 		ctx, span := h.tracer.Start(ctx, op.span, options...)

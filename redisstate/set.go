@@ -234,7 +234,7 @@ const noKey = time.Duration(-2)
 // the others hold is in the replies.
 func (s *Store) create(ctx context.Context, batch []*writing) error {
 	if s.ordered {
-		err := s.creates.do(ctx, batch)
+		err := s.creates.Do(ctx, batch)
 		if errors.Is(err, errAborted) {
 			err = s.createAll(ctx, [][]*writing{batch})
 		}

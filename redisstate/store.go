@@ -16,6 +16,7 @@ import (
 	"github.com/compozy/temporal-redis/internal/keys"
 	"github.com/compozy/temporal-redis/internal/rediserr"
 	"github.com/compozy/temporal-redis/internal/telemetry"
+	"github.com/compozy/temporal-redis/internal/trips"
 )
 
 // ConfigStore keeps configs. Implementations are safe for concurrent use; the
@@ -90,8 +91,8 @@ type Store struct {
 	slides   *slides // nil: reads do not extend times to live
 	source   Source  // nil: what is not in Redis is missing
 	loads    flights[Key, Config]
-	fetches  trips[*fetching]
-	creates  trips[[]*writing]
+	fetches  trips.Trips[*fetching]
+	creates  trips.Trips[[]*writing]
 	largest  recentLargest
 	log      *slog.Logger
 	metrics  *telemetry.Metrics
@@ -164,11 +165,11 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 			return nil, err
 		}
 	}
-	s.fetches.send, s.fetches.size = s.fetchShared, func(*fetching) int { return int(s.largest.bytes.Load()) }
-	s.creates.send, s.creates.size = s.createAll, sizeOf
+	s.fetches.Send, s.fetches.Size = s.fetchShared, func(*fetching) int { return int(s.largest.bytes.Load()) }
+	s.creates.Send, s.creates.Size = s.createAll, sizeOf
 	s.loads.op, s.loads.family = opSource, family
-	s.fetches.op, s.fetches.log = opGet, tel.Log
-	s.creates.op, s.creates.log = opSet, tel.Log
+	s.fetches.AtOnce, s.fetches.Op, s.fetches.Family, s.fetches.Log = maxTrips, opGet, family, tel.Log
+	s.creates.AtOnce, s.creates.Op, s.creates.Family, s.creates.Log = maxTrips, opSet, family, tel.Log
 	if near != nil { // else only the garbage collector would say for how long
 		s.contents = new(contents)
 	}
@@ -177,6 +178,9 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 	}
 	return s, nil
 }
+
+// maxTrips is how many callers go to one server at a time without sharing.
+const maxTrips = 4
 
 // Close ends the store: what is called afterwards returns ErrClosed, as do reads
 // and saves that share round trips, which are cancelled; what was saved by then
@@ -187,11 +191,11 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 func (s *Store) Close() error {
 	if !s.closed.Swap(true) {
 		s.loads.close()
-		s.fetches.close()
-		s.creates.close()
+		s.fetches.Close()
+		s.creates.Close()
 		s.slides.close()
-		s.fetches.wait()
-		s.creates.wait()
+		s.fetches.Wait()
+		s.creates.Wait()
 		s.current.close()
 		s.near.close()
 	}

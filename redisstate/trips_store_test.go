@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,30 +15,9 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-)
 
-// together makes callers share one trip.
-func together[T any](trips *trips[T], callers ...func()) {
-	trips.mu.Lock()
-	trips.flying, trips.patrol = maxTrips, time.NewTimer(0) // nobody goes before all wait
-	trips.mu.Unlock()
-	var all sync.WaitGroup
-	for _, call := range callers {
-		all.Go(call)
-	}
-	for all := false; !all; {
-		runtime.Gosched()
-		trips.mu.Lock()
-		if all = len(trips.waiting) == len(callers); all {
-			trips.patrol = nil
-		}
-		trips.mu.Unlock()
-	}
-	for range maxTrips {
-		trips.land(nil)
-	}
-	all.Wait()
-}
+	"github.com/compozy/temporal-redis/internal/trips"
+)
 
 // Many at once, on a real store: each gets its own.
 func TestStore_gives_each_of_many_callers_its_own(t *testing.T) {
@@ -140,7 +118,7 @@ func TestSet_fails_only_for_who_saves_what_Redis_refuses(t *testing.T) {
 	for i, id := range ids {
 		calls = append(calls, func() { _, errs[i] = s.Set(t.Context(), Entry{ID: id, Workflow: "of " + id, Value: id}) })
 	}
-	together(&s.creates, calls...)
+	s.creates.Together(calls...)
 	for i, id := range ids {
 		_, readErr := s.Get(t.Context(), ID(id))
 		if id != "bad" {
@@ -240,7 +218,7 @@ func TestGet_is_not_failed_by_a_value_of_others_that_stalls(t *testing.T) {
 					}
 				})
 			}
-			together(&s.fetches, calls...)
+			s.fetches.Together(calls...)
 			if shared.Load() != test.shared {
 				t.Errorf("%d were read on the trip; want %d", shared.Load(), test.shared)
 			}
@@ -366,4 +344,10 @@ func TestClose_ends_shared_reads_and_saves(t *testing.T) {
 			})
 		})
 	}
+}
+
+// pass waits until those who wait for all trips get one of their own.
+func pass() {
+	<-time.After(trips.MaxWait)
+	synctest.Wait()
 }

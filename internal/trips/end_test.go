@@ -1,4 +1,4 @@
-package redisstate
+package trips
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"github.com/compozy/temporal-redis/internal/rediserr"
 )
 
 func TestTrips_are_cancelled_when_the_last_one_gives_up(t *testing.T) {
@@ -27,7 +29,7 @@ func TestTrips_are_cancelled_when_the_last_one_gives_up(t *testing.T) {
 		}
 		cancelOther()
 		synctest.Wait()
-		if !errors.Is(context.Cause(shared), errDeserted) {
+		if !errors.Is(context.Cause(shared), ErrDeserted) {
 			t.Errorf("with nobody aboard its context says %v", context.Cause(shared))
 		}
 		for _, errs := range rest {
@@ -48,14 +50,14 @@ func TestTrips_that_are_shared_end_with_close(t *testing.T) {
 		aboard := start(t.Context(), trips, 5)
 		pass()
 		waiting := start(t.Context(), trips, 6)
-		trips.close()
-		trips.wait()
+		trips.Close()
+		trips.Wait()
 		if len(trips.shared) != 0 {
 			t.Error("a shared trip is still under way")
 		}
 		later := start(t.Context(), trips, 7)
 		for who, errs := range map[string]<-chan error{"aboard": aboard, "waiting": waiting, "later": later} {
-			if err := <-errs; !errors.Is(err, ErrClosed) {
+			if err := <-errs; !errors.Is(err, rediserr.ErrClosed) {
 				t.Errorf("who was %s got %v", who, err)
 			}
 		}
@@ -80,7 +82,7 @@ func TestTrips_survive_a_hook_that_does_not_return(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r, trips := newRoad()
 				var log strings.Builder
-				trips.log = slog.New(slog.NewTextHandler(&log, nil))
+				trips.Log = slog.New(slog.NewTextHandler(&log, nil))
 				now := make(chan struct{})
 				r.acts[5] = func() { <-now; test.act() }
 				first := start(t.Context(), trips, 1, 2, 3, 4)
@@ -92,7 +94,7 @@ func TestTrips_survive_a_hook_that_does_not_return(t *testing.T) {
 				synctest.Wait()
 				r.went(t, []int{1}, []int{2}, []int{3}, []int{4}, []int{5, 6}, []int{7})
 				for range 2 {
-					if err := <-aboard; !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), opGet) || !strings.Contains(err.Error(), test.says) {
+					if err := <-aboard; !errors.Is(err, rediserr.ErrUnavailable) || !strings.Contains(err.Error(), "get") || !strings.Contains(err.Error(), test.says) {
 						t.Errorf("who was aboard got %v", err)
 					} else if strings.Contains(err.Error()+log.String(), "C4n4ry") {
 						t.Errorf("the secret is in %v or in the log %s", err, log.String())
@@ -119,7 +121,7 @@ func TestTrips_of_one_caller_panic_with_that_caller(t *testing.T) {
 				t.Errorf("it panicked with %v", got)
 			}
 		}()
-		_ = trips.do(t.Context(), 1)
+		_ = trips.Do(t.Context(), 1)
 	}()
 	if trips.flying != 0 {
 		t.Errorf("%d trips are still counted", trips.flying)

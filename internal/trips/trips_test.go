@@ -1,4 +1,4 @@
-package redisstate
+package trips
 
 import (
 	"context"
@@ -22,12 +22,13 @@ type road struct {
 	acts  map[int]func() // what a trip with an item does first
 }
 
-func newRoad() (*road, *trips[int]) {
+func newRoad() (*road, *Trips[int]) {
 	r := &road{allow: make(chan error), acts: make(map[int]func())}
-	return r, &trips[int]{
-		op:  opGet,
-		log: slog.New(slog.DiscardHandler),
-		send: func(ctx context.Context, items []int) error {
+	return r, &Trips[int]{
+		AtOnce: 4,
+		Op:     "get",
+		Log:    slog.New(slog.DiscardHandler),
+		Send: func(ctx context.Context, items []int) error {
 			r.mu.Lock()
 			r.sent = append(r.sent, slices.Clone(items))
 			r.ctxs = append(r.ctxs, ctx)
@@ -44,16 +45,16 @@ func newRoad() (*road, *trips[int]) {
 				return ctx.Err()
 			}
 		},
-		size: func(n int) int { return n },
+		Size: func(n int) int { return n },
 	}
 }
 
 // start makes callers go on board one after the other; their errors come out of
 // the channel.
-func start(ctx context.Context, t *trips[int], items ...int) <-chan error {
+func start(ctx context.Context, t *Trips[int], items ...int) <-chan error {
 	errs := make(chan error, len(items))
 	for _, n := range items {
-		go func() { errs <- t.do(ctx, n) }()
+		go func() { errs <- t.Do(ctx, n) }()
 		synctest.Wait()
 	}
 	return errs
@@ -61,7 +62,7 @@ func start(ctx context.Context, t *trips[int], items ...int) <-chan error {
 
 // pass lets as much time pass as someone waits at most, in a bubble.
 func pass() {
-	<-time.After(maxWait)
+	<-time.After(MaxWait)
 	synctest.Wait()
 }
 
@@ -82,7 +83,7 @@ func (r *road) drive(t *testing.T, errs <-chan error, callers int) {
 }
 
 // landed checks that no trip is under way.
-func landed(t *testing.T, trips *trips[int]) {
+func landed(t *testing.T, trips *Trips[int]) {
 	t.Helper()
 	synctest.Wait()
 	trips.mu.Lock()
@@ -283,7 +284,7 @@ func TestTrips_are_in_the_trace_of_the_first_who_is_sampled_and_link_the_others(
 					t.Errorf("it is in trace %v", got)
 				}
 				var links []byte
-				for _, link := range spanLinks(ctx) {
+				for _, link := range SpanLinks(ctx) {
 					links = append(links, link.SpanContext.TraceID()[0])
 				}
 				if !slices.Equal(links, test.links) {
@@ -304,7 +305,7 @@ func TestTrips_let_nobody_wait_longer_who_came_later(t *testing.T) {
 		r, trips := newRoad()
 		first := start(t.Context(), trips, 1, 2, 3, 4)
 		second := start(t.Context(), trips, 5)
-		<-time.After(maxWait / 2)
+		<-time.After(MaxWait / 2)
 		r.allow <- nil // 5 goes
 		synctest.Wait()
 		third := start(t.Context(), trips, 6)

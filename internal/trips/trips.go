@@ -1,4 +1,10 @@
-package redisstate
+// Package trips lets callers who come at the same time share round trips to one
+// server. It promises that a caller alone pays nothing for that, that nobody waits
+// for others to come, and that one who gives up stops waiting at once.
+//
+// Not for: Redis Cluster, where a node that is away would hold up those who ask
+// others.
+package trips
 
 import (
 	"context"
@@ -15,8 +21,8 @@ import (
 	"github.com/compozy/temporal-redis/internal/rediserr"
 )
 
-// trips lets callers who come at the same time share round trips. While fewer
-// than maxTrips are under way, each caller makes its own, at once and on its own
+// Trips are the round trips of one kind to one server. While fewer than AtOnce
+// are under way, each caller makes its own, at once and on its own
 // goroutine: alone, sharing costs nothing. Who comes on top waits, and goes with
 // all others who wait as soon as one of the trips ends. So the busier a process
 // is, the more callers a trip carries, and nobody waits for others to come.
@@ -26,15 +32,20 @@ import (
 // nobody knows whether it happened. When the last one gives up, the trip is
 // cancelled: what the client was about to send again is not sent any more.
 //
-// The zero value with send, size, op and log set is ready. It is for one server:
-// on Cluster a node that is away would hold up those who ask others.
-type trips[T any] struct {
-	// send makes one trip for all items. Its error is everybody's; what concerns
+// The zero value with its exported fields set is ready. They do not change once it
+// is used. Safe for concurrent use.
+type Trips[T any] struct {
+	// Send makes one trip for all items. Its error is everybody's; what concerns
 	// one item alone is left in that. It does not keep the slice.
-	send func(ctx context.Context, items []T) error
-	size func(T) int // bytes that an item moves, about
-	op   string      // what the callers do, for errors and the log
-	log  *slog.Logger
+	Send func(ctx context.Context, items []T) error
+	// Size is about how many bytes an item moves.
+	Size func(T) int
+	// AtOnce is up to how many callers do not share. More trips at a time than a
+	// few gain nothing on one server, which answers one after the other.
+	AtOnce int
+	// Op and Family are what the callers do, for errors and the log.
+	Op, Family string
+	Log        *slog.Logger
 
 	mu      sync.Mutex
 	flying  int
@@ -63,34 +74,31 @@ type trip struct {
 }
 
 const (
-	// maxTrips is up to how many callers do not share. More trips at a time gain
-	// nothing on one server, which answers one after the other.
-	maxTrips = 4
 	// maxPassengers and maxTripBytes bound what one trip carries, so that it ends
 	// well within the client's time-outs.
 	maxPassengers = 64
 	maxTripBytes  = 1 << 20
-	// maxWait is for how long someone waits while all trips are slow: then one
+	// MaxWait is for how long someone waits while all trips are slow: then one
 	// more is made, so that a connection that hangs holds up only who is on it.
-	maxWait = 10 * time.Millisecond
+	MaxWait = 10 * time.Millisecond
 )
 
-// errDeserted is why a trip that everybody gave up is cancelled.
-var errDeserted = errors.New("all who shared the round trip gave up")
+// ErrDeserted is the cause with which a trip that everybody gave up is cancelled.
+var ErrDeserted = errors.New("all who shared the round trip gave up")
 
-// do takes item along. It returns send's error, ctx's if that ends first, or
+// Do takes item along. It returns Send's error, ctx's if that ends first, or
 // ErrClosed.
-func (t *trips[T]) do(ctx context.Context, item T) error {
+func (t *Trips[T]) Do(ctx context.Context, item T) error {
 	t.mu.Lock()
 	if t.closed {
 		t.mu.Unlock()
-		return ErrClosed
+		return rediserr.ErrClosed
 	}
-	if t.flying < maxTrips && len(t.waiting) == 0 {
+	if t.flying < t.AtOnce && len(t.waiting) == 0 {
 		t.flying++
 		t.mu.Unlock()
 		defer t.land(nil)
-		return t.send(ctx, []T{item})
+		return t.Send(ctx, []T{item})
 	}
 	p := &passenger[T]{ctx: ctx, item: item, since: time.Now(), done: make(chan struct{})}
 	t.waiting = append(t.waiting, p)
@@ -107,12 +115,12 @@ func (t *trips[T]) do(ctx context.Context, item T) error {
 
 // leave takes back one who waits, or lets one get off. A trip with nobody aboard
 // is cancelled.
-func (t *trips[T]) leave(p *passenger[T]) {
+func (t *Trips[T]) leave(p *passenger[T]) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if p.on != nil {
 		if p.on.aboard--; p.on.aboard == 0 {
-			p.on.cancel(errDeserted)
+			p.on.cancel(ErrDeserted)
 		}
 		return
 	}
@@ -122,21 +130,21 @@ func (t *trips[T]) leave(p *passenger[T]) {
 }
 
 // land ends a trip, nil for one of one caller, and lets those who wait go.
-func (t *trips[T]) land(ended *trip) {
+func (t *Trips[T]) land(ended *trip) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if ended != nil {
 		delete(t.shared, ended)
 	}
 	t.flying--
-	if len(t.waiting) > 0 && t.flying < maxTrips {
+	if len(t.waiting) > 0 && t.flying < t.AtOnce {
 		t.depart()
 	}
 }
 
 // depart makes a trip for those who wait, as many as fit, on a goroutine of its
 // own. The caller holds the lock.
-func (t *trips[T]) depart() {
+func (t *Trips[T]) depart() {
 	batch := t.board()
 	ctx, cancel := context.WithCancelCause(commonContext(batch))
 	next := &trip{aboard: len(batch), cancel: cancel}
@@ -153,10 +161,10 @@ func (t *trips[T]) depart() {
 
 // board takes from those who wait as many as one trip carries. The caller holds
 // the lock.
-func (t *trips[T]) board() []*passenger[T] {
+func (t *Trips[T]) board() []*passenger[T] {
 	n, total := 0, 0
 	for n < min(len(t.waiting), maxPassengers) {
-		total += t.size(t.waiting[n].item)
+		total += t.Size(t.waiting[n].item)
 		if n > 0 && total > maxTripBytes {
 			break
 		}
@@ -167,21 +175,21 @@ func (t *trips[T]) board() []*passenger[T] {
 	return batch
 }
 
-// watch sees to it that nobody waits for longer than maxWait. The caller holds
+// watch sees to it that nobody waits for longer than MaxWait. The caller holds
 // the lock, and someone waits.
-func (t *trips[T]) watch() {
+func (t *Trips[T]) watch() {
 	if t.patrol == nil {
-		t.patrol = time.AfterFunc(maxWait-time.Since(t.waiting[0].since), t.relieve)
+		t.patrol = time.AfterFunc(MaxWait-time.Since(t.waiting[0].since), t.relieve)
 	}
 }
 
 // relieve makes as many more trips as it takes for all who have waited for too
 // long.
-func (t *trips[T]) relieve() {
+func (t *Trips[T]) relieve() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.patrol = nil
-	for len(t.waiting) > 0 && time.Since(t.waiting[0].since) >= maxWait {
+	for len(t.waiting) > 0 && time.Since(t.waiting[0].since) >= MaxWait {
 		t.depart()
 	}
 	if len(t.waiting) > 0 {
@@ -215,15 +223,15 @@ func commonContext[T any](batch []*passenger[T]) context.Context {
 // carry makes one shared trip, which goes on until the last of the deadlines.
 // Whatever a hook of the host's client does in it, on this goroutine it must
 // neither end the process nor leave anybody waiting.
-func (t *trips[T]) carry(ctx context.Context, this *trip, batch []*passenger[T]) {
+func (t *Trips[T]) carry(ctx context.Context, this *trip, batch []*passenger[T]) {
 	err := t.hookError("ended its goroutine") // stays only if one does
 	defer func() {
 		if p := recover(); p != nil {
-			t.log.ErrorContext(ctx, "A hook of the Redis client panicked", "op", t.op, "family", family, "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			t.Log.ErrorContext(ctx, "A hook of the Redis client panicked", "op", t.Op, "family", t.Family, "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
 			err = t.hookError(fmt.Sprintf("panicked (%T)", p))
 		}
-		if errors.Is(context.Cause(ctx), ErrClosed) {
-			err = ErrClosed
+		if errors.Is(context.Cause(ctx), rediserr.ErrClosed) {
+			err = rediserr.ErrClosed
 		}
 		this.cancel(nil)
 		for _, p := range batch {
@@ -244,45 +252,45 @@ func (t *trips[T]) carry(ctx context.Context, this *trip, batch []*passenger[T])
 		}
 	}
 	if !bounded {
-		err = t.send(ctx, items)
+		err = t.Send(ctx, items)
 		return
 	}
 	until, cancel := context.WithDeadline(ctx, latest)
 	defer cancel()
-	err = t.send(until, items)
+	err = t.Send(until, items)
 }
 
 // hookError is what all on a trip get when a hook of the host's client did not
 // return. It is like an outage: nobody knows what happened, and trying again is
 // safe. What it panicked with stays out: it may be a secret.
-func (t *trips[T]) hookError(did string) error {
-	return &Error{Op: t.op, Family: family, Class: rediserr.Unavailable, Err: errors.New("a hook of the Redis client " + did)}
+func (t *Trips[T]) hookError(did string) error {
+	return &rediserr.Error{Op: t.Op, Family: t.Family, Class: rediserr.Unavailable, Err: errors.New("a hook of the Redis client " + did)}
 }
 
-// close cancels shared trips and refuses who waits or comes later. A caller's own
+// Close cancels shared trips and refuses who waits or comes later. A caller's own
 // trip is left to its caller.
-func (t *trips[T]) close() {
+func (t *Trips[T]) Close() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.closed = true
 	for _, p := range t.waiting {
-		p.err = ErrClosed
+		p.err = rediserr.ErrClosed
 		close(p.done)
 	}
 	t.waiting = nil
 	for one := range t.shared {
-		one.cancel(ErrClosed)
+		one.cancel(rediserr.ErrClosed)
 	}
 }
 
-// wait returns when all shared trips have ended, after close.
-func (t *trips[T]) wait() { t.away.Wait() }
+// Wait returns when all shared trips have ended, after Close.
+func (t *Trips[T]) Wait() { t.away.Wait() }
 
 // linksKey is where a context has the links of the spans made for it.
 type linksKey struct{}
 
-// spanLinks are the other traces that an operation is part of.
-func spanLinks(ctx context.Context) []trace.Link {
+// SpanLinks are the other traces that an operation is part of.
+func SpanLinks(ctx context.Context) []trace.Link {
 	links, _ := ctx.Value(linksKey{}).([]trace.Link)
 	return links
 }
