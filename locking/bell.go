@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
-	"math"
 	"net"
 	"sync"
 	"time"
@@ -38,7 +37,8 @@ var errNoBell = errors.New("no connection of its own can be made from this clien
 // had (no free line, a refusal by ACL, embedded Redis) its vigils poll.
 type bells struct {
 	base  redis.UniversalClient
-	pass  func(ctx context.Context, k lockKeys) error // rings for the next waiter
+	marks bool                                                // who releases looks for a mark
+	pass  func(ctx context.Context, k lockKeys) (bool, error) // rings for the next waiter
 	spawn func(func())
 	lines chan struct{}
 
@@ -64,9 +64,10 @@ func (q quorumBells) close() {
 	}
 }
 
-func newBells(base redis.UniversalClient, pass func(context.Context, lockKeys) error, spawn func(func())) *bells {
+func newBells(base redis.UniversalClient, marks bool, pass func(context.Context, lockKeys) (bool, error), spawn func(func())) *bells {
 	return &bells{
 		base:    base,
+		marks:   marks,
 		pass:    pass,
 		spawn:   spawn,
 		lines:   make(chan struct{}, bellLines),
@@ -173,203 +174,4 @@ const listenerPrefix = "lock-waiter-"
 func listener(k lockKeys) string {
 	sum := sha256.Sum256([]byte(k.queue))
 	return listenerPrefix + base64.RawURLEncoding.EncodeToString(sum[:15])
-}
-
-// bellVigil is one wait. It listens for the whole of it with one command: who
-// asks again goes to the end of the line.
-type bellVigil struct {
-	bells *bells
-	keys  lockKeys
-	until time.Time
-	heard chan struct{}
-	poll  poller
-
-	mu    sync.Mutex
-	line  *line // nil: not listening
-	deaf  bool
-	ended bool
-}
-
-// line is one blocked command.
-type line struct {
-	done chan struct{} // closed when it is over
-
-	// mu is held while the command is being unblocked, so that the connection
-	// does not go back to its pool, and to another wait, meanwhile.
-	mu     sync.Mutex
-	client *redis.Client
-	id     int64 // of the blocked connection, 0 before and after
-}
-
-func (v *bellVigil) rung() <-chan struct{} { return v.heard }
-
-func (v *bellVigil) patience(remaining time.Duration) time.Duration {
-	v.mu.Lock()
-	deaf := v.deaf
-	v.mu.Unlock()
-	if deaf {
-		return v.poll.patience(remaining)
-	}
-	pause := bellPatience
-	if remaining > 0 {
-		pause = min(pause, remaining)
-	}
-	return pause + jitter(pause/10)
-}
-
-func (v *bellVigil) again() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.ended || v.deaf || v.line != nil {
-		return
-	}
-	if v.bells.rests() {
-		v.deaf = true
-		return
-	}
-	select {
-	case v.bells.lines <- struct{}{}:
-	default:
-		v.deaf = true
-		return
-	}
-	l := &line{done: make(chan struct{})}
-	v.line = l
-	v.bells.spawn(func() {
-		defer func() { <-v.bells.lines }()
-		v.settle(l, v.hear(l))
-	})
-}
-
-// hear blocks until there is a ring, and returns nil for one.
-func (v *bellVigil) hear(l *line) error {
-	ctx, cancel := context.WithTimeout(context.Background(), bellTimeout)
-	defer cancel()
-	client, err := v.bells.client(ctx, v.keys.queue)
-	if err != nil {
-		return err
-	}
-	conn := client.Conn()
-	defer func() { _ = conn.Close() }() // back to the pool
-	var id *redis.IntCmd
-	_, _ = conn.Pipelined(ctx, func(p redis.Pipeliner) error {
-		id = p.ClientID(ctx)
-		p.ClientSetName(ctx, listener(v.keys)) // for List; no matter if it may not
-		return nil
-	})
-	if id.Err() != nil {
-		return id.Err()
-	}
-	l.block(client, id.Val())
-	defer l.block(nil, 0) // before conn is closed
-	if v.over() {
-		return redis.Nil
-	}
-	// Whole seconds, because that is what the typed command sends; end cuts it
-	// short. The typed one, because its read time-out follows the wait.
-	atMost := time.Duration(math.Ceil(time.Until(v.until).Seconds())+1) * time.Second
-	return conn.BZPopMin(context.Background(), atMost, v.keys.queue).Err()
-}
-
-func (v *bellVigil) over() bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.ended
-}
-
-func (l *line) block(client *redis.Client, id int64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.client, l.id = client, id
-}
-
-// blockedOn is nil if the command is not blocked.
-func (l *line) blockedOn() *redis.Client {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.client
-}
-
-// unblock ends the command if it is blocked.
-func (l *line) unblock() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.id == 0 {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), bellTimeout)
-	defer cancel()
-	return l.client.ClientUnblock(ctx, l.id).Err()
-}
-
-// settle says what came of a line.
-func (v *bellVigil) settle(l *line, err error) {
-	refused := err != nil && !errors.Is(err, redis.Nil)
-	v.mu.Lock()
-	v.line = nil
-	close(l.done)
-	ended := v.ended
-	if err != nil { // also an UNBLOCK that was not ours
-		v.deaf = true
-	}
-	if !ended {
-		v.heard <- struct{}{} // a ring, or a reason to look at once and often
-	}
-	v.mu.Unlock()
-	switch {
-	case refused && !ended:
-		v.bells.rest(err)
-	case err == nil && ended:
-		v.passOn()
-	}
-}
-
-func (v *bellVigil) end() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.ended {
-		return
-	}
-	v.ended = true
-	if l := v.line; l != nil {
-		v.bells.spawn(func() { v.unblock(l) })
-	}
-	select {
-	case <-v.heard:
-		v.bells.spawn(v.passOn)
-	default:
-	}
-}
-
-// unblock ends a blocked command. It asks more than once, because the command
-// may still be on its way. Nobody will ever answer it if the connection is
-// half-open; so then that is closed, with those beside it.
-func (v *bellVigil) unblock(l *line) {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	giveUp := time.Now().Add(bellTimeout)
-	for {
-		if err := l.unblock(); err != nil && classOf(err) != rediserr.Unavailable {
-			v.bells.rest(err)
-			return // it ends with the wait's own time
-		}
-		select {
-		case <-l.done:
-			return
-		case <-tick.C:
-		}
-		if time.Now().Before(giveUp) {
-			continue
-		}
-		if client := l.blockedOn(); client != nil {
-			v.bells.drop(client)
-		}
-		return
-	}
-}
-
-func (v *bellVigil) passOn() {
-	ctx, cancel := context.WithTimeout(context.Background(), bellTimeout)
-	defer cancel()
-	_ = v.bells.pass(ctx, v.keys) // if it fails, the others look for themselves
 }

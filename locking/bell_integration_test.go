@@ -5,6 +5,7 @@ package locking
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -41,16 +42,16 @@ func newBelfry(t *testing.T, opts ...redistest.Option) *belfry {
 func (b *belfry) bells(options *redis.Options) (*bells, func()) {
 	b.t.Helper()
 	client := redis.NewClient(options)
-	n := newNode(client, systemClock)
+	n := newNode(client, systemClock, slog.New(slog.DiscardHandler))
 	var tasks sync.WaitGroup
-	waiter := newBells(client, n.ring, tasks.Go)
+	waiter := newBells(client, false, n.ring, tasks.Go)
 	b.t.Cleanup(func() {
 		tasks.Wait()
 		waiter.close()
 		_ = client.Close()
 	})
 	return waiter, func() {
-		if err := n.ring(context.Background(), b.keys); err != nil {
+		if _, err := n.ring(context.Background(), b.keys); err != nil {
 			b.t.Error(err)
 		}
 	}

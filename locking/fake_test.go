@@ -186,6 +186,8 @@ func (c *fakeClaim) forget() {
 	c.has, c.unsure = false, false
 }
 
+func (*fakeMasters) close() {}
+
 func (f *fakeMasters) raise(_ context.Context, k lockKeys, fence uint64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

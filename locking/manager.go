@@ -36,6 +36,8 @@ type masters interface {
 	remaining(ctx context.Context, k lockKeys) (time.Duration, error)
 	// raise has the fences go on above the given one.
 	raise(ctx context.Context, k lockKeys, fence uint64) error
+	// close waits for what is under way. Nothing is called afterwards.
+	close()
 }
 
 // Manager is a LockManager on Redis. It is safe for concurrent use. Close ends
@@ -82,12 +84,12 @@ func NewQuorum(clients []redis.UniversalClient, opts Options) (*Manager, error) 
 		return nil, fmt.Errorf("locking: new: %w: %w", ErrInvalidOptions, err)
 	}
 	q := &quorum{now: systemClock}
-	for _, client := range clients {
-		q.nodes = append(q.nodes, newNode(client, q.now))
-	}
 	m, err := newManager(q, q.now, opts)
 	if err != nil {
 		return nil, err
+	}
+	for _, client := range clients {
+		q.nodes = append(q.nodes, newNode(client, q.now, m.telemetry.Log))
 	}
 	q.quarantine, q.spawn, q.persist = m.opts.quarantine(len(clients)), m.spawn, m.persist
 	m.longest = q.quarantine
@@ -99,7 +101,7 @@ func NewQuorum(clients []redis.UniversalClient, opts Options) (*Manager, error) 
 	}
 	homes := quorumBells{home: q.home}
 	for i, client := range clients {
-		homes.bells = append(homes.bells, newBells(client, q.nodes[i].ring, m.spawn))
+		homes.bells = append(homes.bells, newBells(client, len(clients) > 1, q.nodes[i].ring, m.spawn))
 	}
 	m.waiter = homes
 	return m, nil
@@ -221,6 +223,7 @@ func (m *Manager) Close(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
 		m.tasks.Wait()
+		m.masters.close()
 		close(done)
 	}()
 	defer m.waiter.close()

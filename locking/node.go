@@ -3,6 +3,7 @@ package locking
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/bsm/redislock"
@@ -32,6 +33,7 @@ type lockKeys struct {
 	fence string // sorted set: the counter
 	grant string // string: token of the last grant
 	queue string // sorted set: the ring, while nobody took it
+	mark  string // string: there while someone waits; only with several masters
 }
 
 func keysOf(space keys.Space, resource string) lockKeys {
@@ -40,6 +42,7 @@ func keysOf(space keys.Space, resource string) lockKeys {
 		fence: space.Fence(resource),
 		grant: space.LockGrant(resource),
 		queue: space.LockQueue(resource),
+		mark:  space.LockWaiters(resource),
 	}
 }
 
@@ -47,6 +50,7 @@ func keysOf(space keys.Space, resource string) lockKeys {
 // nothing of other masters, of renewal or of waiting.
 type node struct {
 	client redis.UniversalClient
+	pipes  *pipes
 	locks  *redislock.Client
 	now    clock
 	time   serverTime
@@ -55,8 +59,9 @@ type node struct {
 	rest   rest
 }
 
-func newNode(client redis.UniversalClient, now clock) *node {
-	return &node{client: client, locks: redislock.New(scripter{client}), now: now, rest: rest{began: time.Now()}}
+func newNode(client redis.UniversalClient, now clock, log *slog.Logger) *node {
+	p := newPipes(client, log)
+	return &node{client: client, pipes: p, locks: redislock.New(scripter{client, p}), now: now, rest: rest{began: time.Now()}}
 }
 
 // vote is what one master granted.
@@ -134,18 +139,26 @@ func (n *node) quarantined(ctx context.Context, k lockKeys, sent time.Time, quar
 
 // raise has the fences of a lock go on from the given one. It may be repeated.
 func (n *node) raise(ctx context.Context, k lockKeys, fence uint64) error {
-	_, err := n.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		p.ZAddGT(ctx, k.fence, redis.Z{Score: float64(fence), Member: fenceMember})
-		p.Expire(ctx, k.fence, fenceTTL)
-		return nil
-	})
+	pipe := n.client.Pipeline()
+	raised := pipe.ZAddGT(ctx, k.fence, redis.Z{Score: float64(fence), Member: fenceMember})
+	kept := pipe.Expire(ctx, k.fence, fenceTTL)
+	err := n.pipes.exec(ctx, pipe)
+	if err == nil {
+		err = errors.Join(raised.Err(), kept.Err())
+	}
 	return wrap("locking: raise the fence", err)
 }
 
 // remaining is how long the lock stays held if nobody renews it; 0 or less if
 // it is free.
 func (n *node) remaining(ctx context.Context, k lockKeys) (time.Duration, error) {
-	left, err := n.client.PTTL(ctx, k.lock).Result()
+	pipe := n.client.Pipeline()
+	ttl := pipe.PTTL(ctx, k.lock)
+	err := n.pipes.exec(ctx, pipe)
+	var left time.Duration
+	if err == nil {
+		left, err = ttl.Result()
+	}
 	if err != nil {
 		return 0, wrap("locking: look at the holder", err)
 	}
@@ -165,11 +178,11 @@ func (n *node) extend(ctx context.Context, v *vote, ttl time.Duration) error {
 	return wrap("locking: renew", err)
 }
 
-// release gives the lock back, and wakes the next waiter if a bell is given. It
+// release gives the lock back, and does what goes with it, if that is not nil. It
 // returns errGone if the lock was no longer ours.
-func (n *node) release(ctx context.Context, v *vote, bell *ringing) error {
-	if bell != nil {
-		ctx = attended(ctx, bell)
+func (n *node) release(ctx context.Context, v *vote, with farewell) error {
+	if with != nil {
+		ctx = attended(ctx, with)
 	}
 	err := v.lock.Release(ctx)
 	if errors.Is(err, redislock.ErrLockNotHeld) {
@@ -181,7 +194,7 @@ func (n *node) release(ctx context.Context, v *vote, bell *ringing) error {
 // undo takes back what an obtain of unknown outcome may have got. A token
 // without a redislock.Lock cannot be released, so it is obtained once more
 // (which succeeds at once if it is ours) and then released.
-func (n *node) undo(ctx context.Context, k lockKeys, token, text string, bell *ringing) error {
+func (n *node) undo(ctx context.Context, k lockKeys, token, text string, with farewell) error {
 	lock, err := n.locks.Obtain(ctx, k.lock, MinTTL, &redislock.Options{Token: token, Metadata: text})
 	if errors.Is(err, redislock.ErrNotObtained) {
 		return nil
@@ -189,20 +202,22 @@ func (n *node) undo(ctx context.Context, k lockKeys, token, text string, bell *r
 	if err != nil {
 		return wrap("locking: undo", err)
 	}
-	err = n.release(ctx, &vote{lock: lock}, bell)
+	err = n.release(ctx, &vote{lock: lock}, with)
 	if errors.Is(err, errGone) {
 		return nil
 	}
 	return err
 }
 
-// ring wakes the next waiter.
-func (n *node) ring(ctx context.Context, k lockKeys) error {
+// ring wakes the next waiter, and tells whether one was there.
+func (n *node) ring(ctx context.Context, k lockKeys) (heard bool, err error) {
 	r := &ringing{queue: k.queue}
 	pipe := n.client.Pipeline()
 	r.after(ctx, pipe)
-	_, err := pipe.Exec(ctx)
-	return wrap("locking: wake a waiter", err)
+	if err := n.pipes.exec(ctx, pipe); err != nil {
+		return false, wrap("locking: wake a waiter", err)
+	}
+	return r.waited(), wrap("locking: wake a waiter", r.left.Err())
 }
 
 // wrap classifies err. The contexts of this package's calls end only by their

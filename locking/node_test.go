@@ -3,6 +3,7 @@ package locking
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -34,7 +35,7 @@ func newFixture(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &fixture{node: newNode(client, systemClock), server: server, keys: keysOf(space, "r"), time: start}
+	return &fixture{node: newNode(client, systemClock, slog.New(slog.DiscardHandler)), server: server, keys: keysOf(space, "r"), time: start}
 }
 
 func (f *fixture) grant(t *testing.T, token string) *vote {

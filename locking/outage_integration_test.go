@@ -3,8 +3,10 @@
 package locking_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -104,36 +106,134 @@ func TestManager_tells_outages_from_refusals(t *testing.T) {
 	})
 }
 
-func TestManager_leaves_no_lock_and_no_key_without_a_TTL(t *testing.T) {
+// A master that takes no writes is away, until an operator or a fail-over mends it.
+func TestManager_waits_for_masters_that_take_no_writes(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
-	control := server.ControlClient(t)
-	m := open(t, server, locking.Options{})
+	for name, test := range map[string]struct {
+		opts func(t *testing.T) []redistest.Option
+		mend func(ctx context.Context, control *redis.Client) error
+	}{
+		"a replica": {
+			opts: func(t *testing.T) []redistest.Option {
+				t.Helper()
+				primary := redistest.Start(t)
+				return []redistest.Option{redistest.WithConfig("replicaof", "127.0.0.1", strconv.Itoa(primary.Port()))}
+			},
+			mend: func(ctx context.Context, control *redis.Client) error { return control.SlaveOf(ctx, "NO", "ONE").Err() },
+		},
+		"too few replicas": {
+			opts: func(*testing.T) []redistest.Option {
+				return []redistest.Option{redistest.WithConfig("min-replicas-to-write", "1")}
+			},
+			mend: func(ctx context.Context, control *redis.Client) error {
+				return control.ConfigSet(ctx, "min-replicas-to-write", "0").Err()
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t, test.opts(t)...)
+			m := open(t, server, brief)
+			_, err := m.Acquire(t.Context(), "r")
+			if !errors.Is(err, locking.ErrUnavailable) || strings.Contains(err.Error(), "\n") {
+				t.Fatalf("got %v", err)
+			}
+			if err := test.mend(t.Context(), server.ControlClient(t)); err != nil {
+				t.Fatal(err)
+			}
+			release(t, acquire(t, m))
+		})
+	}
+}
+
+// A replica that lacks the last grants takes over, as in a fail-over.
+func TestFences_rise_when_a_replica_takes_over_that_lacks_grants(t *testing.T) {
+	t.Parallel()
+	primary := redistest.Start(t)
+	replica := redistest.Start(t, redistest.WithConfig("replicaof", "127.0.0.1", strconv.Itoa(primary.Port())))
+	first := open(t, primary, brief)
+	release(t, acquire(t, first))
+	control := replica.ControlClient(t)
+	until(t, "the replica has a grant", func() bool {
+		n, err := control.DBSize(t.Context()).Result()
+		return err == nil && n > 0
+	})
+	if err := replica.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		release(t, acquire(t, first))
+	}
+	old := acquire(t, first)
+	primary.Kill()
+	if err := replica.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the replica takes over", func() bool { return control.SlaveOf(t.Context(), "NO", "ONE").Err() == nil })
+	next := acquire(t, open(t, replica, brief))
+	if next.Fence() <= old.Fence() {
+		t.Errorf("fence %d after %d", next.Fence(), old.Fence())
+	}
+	release(t, next)
+}
+
+// What 10,000 leases leave is what counts and names them, for a day.
+func TestManager_leaves_nothing_behind(t *testing.T) {
+	t.Parallel()
+	const leases, callers = 10_000, 16
+	masters := servers(t, 3)
+	opts := unhurried
+	opts.Quarantine = -1
+	m := openAll(t, masters, opts, "")
+	release(t, acquire(t, m)) // what is made once is there
 	var wg sync.WaitGroup
-	for i := range 8 {
+	for caller := range callers {
 		wg.Go(func() {
-			for j := range 25 {
-				lease, err := m.Acquire(t.Context(), fmt.Sprint(i, j))
+			for i := range leases / callers {
+				lease, err := m.Acquire(t.Context(), fmt.Sprint(caller, "-", i))
 				if err == nil {
 					err = lease.Release(t.Context())
 				}
 				if err != nil {
 					t.Error(err)
+					return
 				}
 			}
 		})
 	}
 	wg.Wait()
-	names, err := control.Keys(t.Context(), "*").Result()
-	if err != nil {
+	if err := m.Close(t.Context()); err != nil { // the last master may have been asked in the background
 		t.Fatal(err)
 	}
-	for _, name := range names {
-		if strings.Contains(name, ":lock:") {
-			t.Errorf("%s is still held", name)
+	for i, master := range masters {
+		control := master.ControlClient(t)
+		names, err := control.Keys(t.Context(), "*").Result()
+		if err != nil {
+			t.Fatal(err)
 		}
-		if ttl := control.TTL(t.Context(), name).Val(); ttl == -1 {
-			t.Errorf("%s has no TTL", name)
+		lives, err := control.Pipelined(t.Context(), func(p redis.Pipeliner) error {
+			for _, name := range names {
+				p.TTL(t.Context(), name)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for j, name := range names {
+			switch ttl := lives[j].(*redis.DurationCmd).Val(); {
+			case ttl < 0:
+				t.Errorf("master %d: %s has no TTL", i, name)
+			case strings.Contains(name, ":lock:"):
+				t.Errorf("master %d: %s is still held", i, name)
+			}
+		}
+		connected, err := control.ClientList(t.Context()).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(connected, "\n"); n > callers+8 {
+			t.Errorf("master %d: %d connections", i, n)
 		}
 	}
 }

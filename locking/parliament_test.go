@@ -2,6 +2,7 @@ package locking
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -42,9 +43,12 @@ func convene(t *testing.T, masters int) *parliament {
 		d := new(door)
 		client.AddHook(d)
 		p.servers, p.doors = append(p.servers, server), append(p.doors, d)
-		p.nodes = append(p.nodes, newNode(client, systemClock))
+		p.nodes = append(p.nodes, newNode(client, systemClock, slog.New(slog.DiscardHandler)))
 	}
-	t.Cleanup(p.tasks.Wait)
+	t.Cleanup(func() {
+		p.tasks.Wait()
+		p.close()
+	})
 	return p
 }
 

@@ -29,6 +29,12 @@ func (q *quorum) claim(k lockKeys, token string) claim {
 	return &quorumClaim{quorum: q, keys: k, token: token, seats: make([]seat, len(q.nodes))}
 }
 
+func (q *quorum) close() {
+	for _, n := range q.nodes {
+		n.pipes.close()
+	}
+}
+
 // home is the one master on which the waiters of a resource meet. Processes agree
 // on it if they name the masters in the same order.
 func (q *quorum) home(k lockKeys) int {

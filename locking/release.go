@@ -23,6 +23,7 @@ func (c *quorumClaim) release(ctx context.Context, waited func()) error {
 	had := standing
 	confirmed := false // set before ask ends
 	var failed error
+	wake := func() { c.wake(ctx, waited) }
 	c.round(ctx, round{
 		key: c.keys.lock,
 		do:  func(ctx context.Context, i int) error { return c.giveUp(ctx, i, waited) },
@@ -43,11 +44,17 @@ func (c *quorumClaim) release(ctx context.Context, waited func()) error {
 			return released >= c.majority()
 		},
 		finally: func() {
-			if confirmed && !c.single() && c.holds() {
-				c.spawn(c.releaseRest)
+			if confirmed && !c.single() {
+				wake() // the home may have answered last
+				if c.holds() {
+					c.spawn(c.releaseRest)
+				}
 			}
 		},
 	})
+	if confirmed {
+		wake()
+	}
 	switch {
 	case !confirmed:
 		return failed
@@ -73,17 +80,13 @@ func (c *quorumClaim) holds() bool {
 
 // giveUp gives back what one master has.
 func (c *quorumClaim) giveUp(ctx context.Context, i int, waited func()) error {
-	n, s := c.nodes[i], c.get(i)
+	n, s, with := c.nodes[i], c.get(i), c.farewell(i)
 	var err error
 	switch {
 	case s.vote != nil:
-		bell := c.bell(i)
-		err = n.release(ctx, s.vote, bell)
-		if err == nil && waited != nil && bell.heard() {
-			waited()
-		}
+		err = n.release(ctx, s.vote, with)
 	case s.unsure:
-		if err = n.undo(ctx, c.keys, c.token, s.text, c.bell(i)); err == nil {
+		if err = n.undo(ctx, c.keys, c.token, s.text, with); err == nil {
 			err = errFree
 		}
 	default:
@@ -92,15 +95,47 @@ func (c *quorumClaim) giveUp(ctx context.Context, i int, waited func()) error {
 	if err == nil || errors.Is(err, errGone) || errors.Is(err, errFree) {
 		c.set(i, seat{})
 	}
+	if with != nil && with.waited() && (err == nil || errors.Is(err, errFree)) {
+		if c.single() {
+			if waited != nil {
+				waited()
+			}
+			return err
+		}
+		c.mu.Lock()
+		c.awaited = true
+		c.mu.Unlock()
+	}
 	return err
 }
 
-// bell wakes the next waiter, on the master where waiters listen.
-func (c *quorumClaim) bell(i int) *ringing {
-	if i != c.home(c.keys) {
+// farewell goes with the release of the master on which waiters listen.
+func (c *quorumClaim) farewell(i int) farewell {
+	switch {
+	case i != c.home(c.keys):
 		return nil
+	case c.single():
+		return &ringing{queue: c.keys.queue}
 	}
-	return &ringing{queue: c.keys.queue}
+	return &asking{mark: c.keys.mark}
+}
+
+// wake wakes the next waiter once, if the home told of one. waited, if not nil, is
+// called when it was there.
+func (c *quorumClaim) wake(ctx context.Context, waited func()) {
+	c.mu.Lock()
+	awaited := c.awaited
+	c.awaited = false
+	c.mu.Unlock()
+	if !awaited {
+		return
+	}
+	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), opTimeout)
+	defer cancel()
+	heard, err := c.nodes[c.home(c.keys)].ring(own, c.keys)
+	if err == nil && heard && waited != nil {
+		waited()
+	}
 }
 
 // releaseRest goes on with the masters that did not confirm, until the lock has

@@ -11,6 +11,12 @@ import (
 // about to listen.
 const ringTTL = 2 * time.Second
 
+// farewell goes with a release: it tells whether somebody waited.
+type farewell interface {
+	attendant
+	waited() bool
+}
+
 // ringing wakes the waiter that has listened longest: Redis hands the one
 // member of the queue to the first BZPOPMIN. Adding the member again changes
 // nothing, so the pipeline may be repeated and the queue never holds more than
@@ -27,8 +33,20 @@ func (r *ringing) after(ctx context.Context, pipe redis.Pipeliner) {
 	r.left = pipe.PExpire(ctx, r.queue, ringTTL)
 }
 
-// heard tells whether a waiter took the ring: then the key was gone again when
-// its expiry was to be set. It is false for none and for one that was not sent.
-func (r *ringing) heard() bool {
-	return r != nil && r.left != nil && r.left.Err() == nil && !r.left.Val()
+// waited tells whether a waiter took the ring: then the key was gone again when its
+// expiry was to be set.
+func (r *ringing) waited() bool { return r.left != nil && r.left.Err() == nil && !r.left.Val() }
+
+// asking asks for the mark that waiters leave. With several masters they are woken
+// when a majority has released, and no sooner: who comes after the first of them finds
+// the others held, and has woken for nothing.
+type asking struct {
+	mark  string
+	there *redis.IntCmd
 }
+
+func (*asking) before(context.Context, redis.Pipeliner) {}
+
+func (a *asking) after(ctx context.Context, pipe redis.Pipeliner) { a.there = pipe.Exists(ctx, a.mark) }
+
+func (a *asking) waited() bool { return a.there != nil && a.there.Err() == nil && a.there.Val() > 0 }

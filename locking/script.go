@@ -28,32 +28,34 @@ func attended(ctx context.Context, a attendant) context.Context {
 // A script that the server does not know (a new server, SCRIPT FLUSH, a
 // fail-over) is sent again as EVAL by go-redis, which makes the server remember
 // it.
-type scripter struct{ redis.UniversalClient }
+type scripter struct {
+	redis.UniversalClient
+	pipes *pipes
+}
 
 var _ redis.Scripter = scripter{}
 
 func (s scripter) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
-	a, ok := ctx.Value(attendantKey{}).(attendant)
-	if !ok {
-		return s.UniversalClient.EvalSha(ctx, sha, keys, args...)
-	}
-	return s.run(ctx, a, func(pipe redis.Pipeliner) *redis.Cmd { return pipe.EvalSha(ctx, sha, keys, args...) })
+	return s.run(ctx, func(pipe redis.Pipeliner) *redis.Cmd { return pipe.EvalSha(ctx, sha, keys, args...) })
 }
 
 func (s scripter) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
-	a, ok := ctx.Value(attendantKey{}).(attendant)
-	if !ok {
-		return s.UniversalClient.Eval(ctx, script, keys, args...)
-	}
-	return s.run(ctx, a, func(pipe redis.Pipeliner) *redis.Cmd { return pipe.Eval(ctx, script, keys, args...) })
+	return s.run(ctx, func(pipe redis.Pipeliner) *redis.Cmd { return pipe.Eval(ctx, script, keys, args...) })
 }
 
-func (s scripter) run(ctx context.Context, a attendant, script func(redis.Pipeliner) *redis.Cmd) *redis.Cmd {
+func (s scripter) run(ctx context.Context, script func(redis.Pipeliner) *redis.Cmd) *redis.Cmd {
 	pipe := s.Pipeline()
-	a.before(ctx, pipe)
+	a, ok := ctx.Value(attendantKey{}).(attendant)
+	if ok {
+		a.before(ctx, pipe)
+	}
 	cmd := script(pipe)
-	a.after(ctx, pipe)
-	// Each command keeps its own error; Exec's is the first of them.
-	_, _ = pipe.Exec(ctx)
+	if ok {
+		a.after(ctx, pipe)
+	}
+	if err := s.pipes.exec(ctx, pipe); err != nil {
+		cmd = redis.NewCmd(ctx)
+		cmd.SetErr(err)
+	}
 	return cmd
 }

@@ -162,6 +162,28 @@ func (s Space) LockQueue(resource string) string {
 	return s.prefix + "lockq:{" + Escape(resource) + "}"
 }
 
+// LockWaiters is the key that is there while someone waits for a resource. It shares
+// its slot with Lock.
+func (s Space) LockWaiters(resource string) string {
+	return s.prefix + "lockwait:{" + Escape(resource) + "}"
+}
+
+// Active is the key of the sorted set of workflow ids that publish events.
+func (s Space) Active() string { return s.prefix + "active" }
+
+// ChannelPattern matches the channels of all workflows, for PSUBSCRIBE.
+func (s Space) ChannelPattern() string { return s.channel + "workflow:*" }
+
+// ChannelWorkflow is the inverse of Channel. It reports false for channels that
+// Channel did not make.
+func (s Space) ChannelWorkflow(channel string) (workflowID string, ok bool) {
+	name, ours := strings.CutPrefix(channel, s.channel+"workflow:")
+	if !ours || name == "" {
+		return "", false
+	}
+	return Unescape(name)
+}
+
 // Channel is the pub/sub channel of a workflow: workflow:<id>, under the
 // channel prefix if one was chosen.
 func (s Space) Channel(workflowID string) string { return s.channel + "workflow:" + Escape(workflowID) }

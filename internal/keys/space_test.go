@@ -38,6 +38,7 @@ func TestSpace_names_are_those_that_are_documented(t *testing.T) {
 		s.Lock("r{}"):                      "temporal-redis:lock:{r%7B%7D}",
 		s.Fence("r"):                       "temporal-redis:fence:{r}",
 		s.LockQueue("r"):                   "temporal-redis:lockq:{r}",
+		s.LockWaiters("r"):                 "temporal-redis:lockwait:{r}",
 		s.Channel("w:1"):                   "workflow:w%3A1",
 		events.Channel:                     "workflow:w%3A1",
 		events.Seq:                         "temporal-redis:events:{workflow:w%3A1}:seq",
@@ -106,6 +107,7 @@ var namers = map[string]func(Space, string) string{
 	"fence":     Space.Fence,
 	"grant":     Space.LockGrant,
 	"queue":     Space.LockQueue,
+	"waiters":   Space.LockWaiters,
 	"probe":     Space.Probe,
 	"seq":       func(s Space, id string) string { return s.Events(id).Seq },
 	"log":       func(s Space, id string) string { return s.Events(id).Log },
@@ -124,7 +126,7 @@ func TestSpace_different_things_never_share_a_name(t *testing.T) {
 		named := make(map[string]thing)
 		for range 40 {
 			x := thing{namespaces.Draw(t, "namespace"), rapid.SampledFrom([]string{
-				"config", "aside", "metadata", "index", "session", "counters", "gauges", "lock", "fence", "grant", "queue", "probe", "seq", "log", "snapshot", "details", "epoch", "broadcast",
+				"config", "aside", "metadata", "index", "session", "counters", "gauges", "lock", "fence", "grant", "queue", "waiters", "probe", "seq", "log", "snapshot", "details", "epoch", "broadcast",
 			}).Draw(t, "kind"), ids.Draw(t, "id")}
 			if x.kind == "broadcast" || x.kind == "counters" || x.kind == "gauges" {
 				x.id = ""
@@ -178,7 +180,7 @@ func TestSpace_names_that_change_together_share_a_slot(t *testing.T) {
 		e := s.Events(id)
 		for _, group := range [][]string{
 			{e.Channel, e.Seq, e.Log, e.Snapshot, e.Details, e.Epoch},
-			{s.Lock(id), s.Fence(id), s.LockQueue(id), s.LockGrant(id)},
+			{s.Lock(id), s.Fence(id), s.LockQueue(id), s.LockGrant(id), s.LockWaiters(id)},
 		} {
 			for _, name := range group[1:] {
 				if slot(name) != slot(group[0]) {

@@ -1,0 +1,244 @@
+package locking
+
+import (
+	"context"
+	"errors"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/temporal-redis/internal/rediserr"
+)
+
+// bellVigil is one wait. It listens for the whole of it with one command: who
+// asks again goes to the end of the line.
+type bellVigil struct {
+	bells *bells
+	keys  lockKeys
+	until time.Time
+	heard chan struct{}
+	poll  poller
+
+	mu     sync.Mutex
+	line   *line // nil: not listening
+	marked bool
+	deaf   bool
+	ended  bool
+}
+
+// line is one blocked command.
+type line struct {
+	done chan struct{} // closed when it is over
+
+	// mu is held while the command is being unblocked, so that the connection
+	// does not go back to its pool, and to another wait, meanwhile.
+	mu     sync.Mutex
+	client *redis.Client
+	id     int64 // of the blocked connection, 0 before and after
+}
+
+func (v *bellVigil) rung() <-chan struct{} { return v.heard }
+
+func (v *bellVigil) patience(remaining time.Duration) time.Duration {
+	v.mu.Lock()
+	deaf := v.deaf
+	v.mu.Unlock()
+	if deaf {
+		return v.poll.patience(remaining)
+	}
+	pause := bellPatience
+	if remaining > 0 {
+		pause = min(pause, remaining)
+	}
+	return pause + jitter(pause/10)
+}
+
+func (v *bellVigil) again() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.ended || v.deaf || v.line != nil {
+		return
+	}
+	if v.bells.rests() {
+		v.deaf = true
+		return
+	}
+	select {
+	case v.bells.lines <- struct{}{}:
+	default:
+		v.deaf = true
+		return
+	}
+	l := &line{done: make(chan struct{})}
+	v.line = l
+	v.bells.spawn(func() {
+		defer func() { <-v.bells.lines }()
+		v.settle(l, v.hear(l))
+	})
+}
+
+// hear blocks until there is a ring, and returns nil for one.
+func (v *bellVigil) hear(l *line) error {
+	ctx, cancel := context.WithTimeout(context.Background(), bellTimeout)
+	defer cancel()
+	client, err := v.bells.client(ctx, v.keys.queue)
+	if err != nil {
+		return err
+	}
+	conn := client.Conn()
+	defer func() { _ = conn.Close() }() // back to the pool
+	free, id, err := v.announce(ctx, conn)
+	if err != nil || free {
+		return err
+	}
+	l.block(client, id)
+	defer l.block(nil, 0) // before conn is closed
+	if v.over() {
+		return redis.Nil
+	}
+	// Whole seconds, because that is what the typed command sends; end cuts it
+	// short. The typed one, because its read time-out follows the wait.
+	atMost := time.Duration(math.Ceil(time.Until(v.until).Seconds())+1) * time.Second
+	return conn.BZPopMin(context.Background(), atMost, v.keys.queue).Err()
+}
+
+// announce names the connection and gives its id. The first time it also leaves the
+// mark, and looks whether the lock was released before the mark was there: then nobody
+// rings.
+func (v *bellVigil) announce(ctx context.Context, conn *redis.Conn) (free bool, id int64, err error) {
+	var (
+		number *redis.IntCmd
+		mark   *redis.StatusCmd
+		left   *redis.DurationCmd
+	)
+	v.mu.Lock()
+	first := v.bells.marks && !v.marked
+	v.mu.Unlock()
+	_, _ = conn.Pipelined(ctx, func(p redis.Pipeliner) error {
+		number = p.ClientID(ctx)
+		p.ClientSetName(ctx, listener(v.keys)) // for List; no matter if it may not
+		if first {
+			mark = p.Set(ctx, v.keys.mark, "1", max(time.Until(v.until), 0)+bellPatience)
+			left = p.PTTL(ctx, v.keys.lock)
+		}
+		return nil
+	})
+	if number.Err() != nil {
+		return false, 0, number.Err()
+	}
+	if !first {
+		return false, number.Val(), nil
+	}
+	if err := errors.Join(mark.Err(), left.Err()); err != nil {
+		return false, 0, err
+	}
+	v.mu.Lock()
+	v.marked = true
+	v.mu.Unlock()
+	return left.Val() == -2, number.Val(), nil
+}
+
+func (v *bellVigil) over() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.ended
+}
+
+func (l *line) block(client *redis.Client, id int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.client, l.id = client, id
+}
+
+// blockedOn is nil if the command is not blocked.
+func (l *line) blockedOn() *redis.Client {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.client
+}
+
+// unblock ends the command if it is blocked.
+func (l *line) unblock() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.id == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), bellTimeout)
+	defer cancel()
+	return l.client.ClientUnblock(ctx, l.id).Err()
+}
+
+// settle says what came of a line.
+func (v *bellVigil) settle(l *line, err error) {
+	refused := err != nil && !errors.Is(err, redis.Nil)
+	v.mu.Lock()
+	v.line = nil
+	close(l.done)
+	ended := v.ended
+	if err != nil { // also an UNBLOCK that was not ours
+		v.deaf = true
+	}
+	if !ended {
+		v.heard <- struct{}{} // a ring, or a reason to look at once and often
+	}
+	v.mu.Unlock()
+	switch {
+	case refused && !ended:
+		v.bells.rest(err)
+	case err == nil && ended:
+		v.passOn()
+	}
+}
+
+func (v *bellVigil) end() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.ended {
+		return
+	}
+	v.ended = true
+	if l := v.line; l != nil {
+		v.bells.spawn(func() { v.unblock(l) })
+	}
+	select {
+	case <-v.heard:
+		v.bells.spawn(v.passOn)
+	default:
+	}
+}
+
+// unblock ends a blocked command. It asks more than once, because the command
+// may still be on its way. Nobody will ever answer it if the connection is
+// half-open; so then that is closed, with those beside it.
+func (v *bellVigil) unblock(l *line) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	giveUp := time.Now().Add(bellTimeout)
+	for {
+		if err := l.unblock(); err != nil && classOf(err) != rediserr.Unavailable {
+			v.bells.rest(err)
+			return // it ends with the wait's own time
+		}
+		select {
+		case <-l.done:
+			return
+		case <-tick.C:
+		}
+		if time.Now().Before(giveUp) {
+			continue
+		}
+		if client := l.blockedOn(); client != nil {
+			v.bells.drop(client)
+		}
+		return
+	}
+}
+
+func (v *bellVigil) passOn() {
+	ctx, cancel := context.WithTimeout(context.Background(), bellTimeout)
+	defer cancel()
+	_, _ = v.bells.pass(ctx, v.keys) // if it fails, the others look for themselves
+}
