@@ -32,7 +32,10 @@ import (
 const (
 	roleLocked   = "locked"
 	roleUnlocked = "unlocked"
+	roleBrief    = "brief" // locked, by leases of briefTTL
 )
+
+const briefTTL = 2 * time.Second
 
 // sections is how many critical activities one workflow runs at once.
 const sections = 16
@@ -83,8 +86,11 @@ func runChild(role string) int {
 		Redis:       redisstate.Options{URL: redisURL},
 		Environment: func(string) (string, bool) { return "", false },
 	}
-	if role == roleLocked {
+	if role != roleUnlocked {
 		o.Policies = map[string]interceptors.Policy{"section": interceptors.Critical}
+	}
+	if role == roleBrief {
+		o.LockTTL = briefTTL
 	}
 	plugin, err := worker.NewPlugin(o)
 	if err != nil {
@@ -100,6 +106,7 @@ func runChild(role string) int {
 	// Few slots: one process cannot take all sections before the other polls.
 	w := sdkworker.New(c, queue, sdkworker.Options{MaxConcurrentActivityExecutionSize: 4})
 	w.RegisterWorkflow(contest)
+	w.RegisterWorkflow(duel)
 	w.RegisterActivityWithOptions(func(ctx context.Context) error { return section(ctx, referee) },
 		activity.RegisterOptions{Name: "section"})
 	if err := w.Start(); err != nil {
@@ -211,7 +218,7 @@ func (r *referee) leave(conn net.Conn) {
 
 // startChild starts a worker process and returns when it polls. It ends with
 // the test.
-func startChild(t *testing.T, role, redisURL, queue, referee string) {
+func startChild(t *testing.T, role, redisURL, queue, referee string) *os.Process {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -241,6 +248,7 @@ func startChild(t *testing.T, role, redisURL, queue, referee string) {
 	if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || line != "ready\n" {
 		t.Fatalf("child said %q, %v", line, err)
 	}
+	return cmd.Process
 }
 
 // hold runs one contest of a workflow on two worker processes.
