@@ -113,9 +113,18 @@ func Fence(ctx context.Context) (uint64, error) {
 	return 0, misuse("fence", ErrNoLease)
 }
 
+// Done is how far an activity is, for Progress; viewers know it.
+type Done struct {
+	// Done of Total units of work are done; Total is 0 where that is not known.
+	Done  int64 `json:"done"`
+	Total int64 `json:"total,omitempty"`
+	// Message is a line for people.
+	Message string `json:"message,omitempty"`
+}
+
 // Progress publishes data (encoded as JSON; its size is bounded by the
-// notifier) as a progress event of the running activity. It never blocks and
-// does not fail for Redis' sake. Errors: ErrNoPlugin, notifier.ErrInvalidEvent,
+// notifier), a Done for example, as a progress event of the running activity. Of calls
+// within 100 ms the last is told. It never blocks and does not fail for Redis' sake. Errors: ErrNoPlugin, notifier.ErrInvalidEvent,
 // and those of encoding/json.
 func Progress(ctx context.Context, data any) error {
 	publisher, ok := notifier.FromContext(ctx)

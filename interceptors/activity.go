@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/interceptor"
@@ -20,6 +21,7 @@ type call struct {
 	env    envelope
 	policy Policy
 	res    Resources
+	paced  *notifier.PacedPublisher // what the activity's own code publishes to; nil: no publisher
 }
 
 func (c *call) wantsConfig() bool {
@@ -59,7 +61,11 @@ func (a *activityInbound) ExecuteActivity(ctx context.Context, in *interceptor.E
 		return nil, err
 	}
 	ctx = c.withSession(redisstate.NewContext(ctx, res.Store))
-	ctx = notifier.NewContext(ctx, res.Publisher)
+	if res.Publisher != nil {
+		c.paced = notifier.Pace(res.Publisher, progressEvery)
+		defer c.paced.Flush()
+		ctx = notifier.NewContext(ctx, c.paced)
+	}
 	ctx = notifier.WithCall(ctx, notifier.Call{
 		WorkflowID: a.worker.options.WorkflowID(c.info.WorkflowExecution.ID), TaskID: c.task(), Call: c.env.Call,
 	})
@@ -71,6 +77,9 @@ func (a *activityInbound) ExecuteActivity(ctx context.Context, in *interceptor.E
 	}
 	return run(ctx)
 }
+
+// progressEvery is how often the progress of one attempt is told.
+const progressEvery = 100 * time.Millisecond
 
 // sessionPrefix begins the types of the SDK's own session activities: they run
 // for as long as their session, so a lock of theirs would keep out everyone.

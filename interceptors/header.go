@@ -107,6 +107,17 @@ func readHeader(ctx context.Context) (e envelope, err error) {
 	return e, nil
 }
 
+// TaskOf is the task name and the number of the call that a scheduled activity's header
+// has, as in events: "" and 0 if it was scheduled without the plugin.
+func TaskOf(header *commonpb.Header) (task string, call int64) {
+	var e envelope
+	payload, ok := header.GetFields()[headerKey]
+	if !ok || converter.GetDefaultDataConverter().FromPayload(payload, &e) != nil {
+		return "", 0
+	}
+	return cut(e.Task, MaxTaskBytes), max(e.Call, 0)
+}
+
 // Header returns the header with which an activity started outside a workflow,
 // a test environment's for example, finds its config, task name and policy. A
 // zero ref means no config.

@@ -31,6 +31,9 @@ func (w *workerInterceptor) status(ctx context.Context, c *call, next handler) (
 	}()
 	result, err := next(ctx)
 	ended = true
+	if c.paced != nil {
+		c.paced.Flush() // before the end, after which it says nothing
+	}
 	state, reason := attemptStatus(ctx, c, err)
 	w.publishAttempt(ctx, c, state, reason)
 	return result, err

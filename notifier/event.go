@@ -36,8 +36,8 @@ const (
 // Event is one entry of a workflow's event log. The JSON form is stable: fields
 // may be added, none changes its name or meaning.
 //
-// Publishers fill in what they know; Epoch, ID, Previous and Snapshot are set
-// by the Subscriber and ignored by Publish.
+// Publishers fill in what they know; Epoch, ID, Previous, Snapshot and Origin are
+// set by the Subscriber and ignored by Publish.
 type Event struct {
 	// Epoch names the incarnation of the log. Ids of different epochs have
 	// nothing to do with each other.
@@ -77,6 +77,9 @@ type Event struct {
 	// Snapshot marks the current state of a task, sent to a subscriber that has
 	// not seen how it came about.
 	Snapshot bool `json:"snapshot,omitempty"`
+	// Origin is "" for what a publisher said, and OriginSource for what a
+	// StatusSource said: that has no ID.
+	Origin string `json:"origin,omitempty"`
 	// Time is when the event happened, in UTC. Defaults to the time of Publish.
 	Time time.Time `json:"time"`
 	// Traceparent is the W3C trace context of what happened.

@@ -39,6 +39,10 @@ type feed struct {
 	events        []Event        // never changed once in; sub-slices are shared
 	skipped       map[int64]bool // ids up to base that are not to be told
 	changed       chan struct{}  // closed and replaced when there is news
+
+	source StatusSource    // nil: none
+	told   map[string]told // what it said beyond the log, by task key
+	number int64           // of the last of these
 }
 
 func newFeed(h *Hub, workflowID string) *feed {
@@ -49,6 +53,7 @@ func newFeed(h *Hub, workflowID string) *feed {
 		history:       newHistory(),
 		subscriptions: make(map[*Subscription]struct{}),
 		changed:       make(chan struct{}),
+		told:          make(map[string]told),
 	}
 	f.ctx, f.stop = context.WithCancel(h.ctx)
 	f.registration = h.bus.Listen(h.log.space.Channel(workflowID), bus.Listener{
@@ -74,14 +79,25 @@ func (f *feed) run() {
 	timer.Stop()
 	defer timer.Stop()
 	retry := newBackoff()
+	source := newConsultation(f)
+	defer source.timer.Stop()
 	for {
 		select {
 		case <-f.bell:
 		case <-timer.C:
+		case <-source.timer.C:
+			source.ask()
+			continue
+		case a := <-source.answers:
+			source.take(a)
+			continue
 		case <-f.ctx.Done():
 			return
 		}
-		if err := f.catchUp(); err != nil {
+		before := f.end
+		err := f.catchUp()
+		source.read(err, f.end != before)
+		if err != nil {
 			if f.ctx.Err() != nil {
 				return
 			}
@@ -212,6 +228,9 @@ func (f *feed) restart(lost bool) error {
 			f.lost = f.generation
 		}
 		f.events = nil
+		for _, known := range h.tasks {
+			f.forget(&known)
+		}
 		f.skipped = make(map[int64]bool)
 		f.end = position{epoch: v.epoch, id: v.seq}
 		f.base = v.seq
@@ -260,6 +279,7 @@ func (f *feed) add(entries []logEntry) {
 			f.skip(e.event.ID)
 		} else {
 			f.events = append(f.events, e.event)
+			f.forget(&e.event)
 		}
 	}
 	drop := max(len(f.events)-f.hub.options.Buffer, 0)

@@ -134,10 +134,17 @@ func (h *Hub) join(ctx context.Context, workflowID string, settings subscribeSet
 	s := newSubscription(ctx, f, settings)
 	f.mu.Lock()
 	f.subscriptions[s] = struct{}{}
+	if settings.source != nil {
+		f.source = settings.source
+	}
 	f.mu.Unlock()
 	h.running.Add(1)
 	return s, nil
 }
+
+// Connected tells whether Redis is there for the subscriptions: the pub/sub connection
+// and the last reading of a log. It is true while nobody subscribes.
+func (h *Hub) Connected() bool { return h.bus.Connected() && !h.failing.Load() }
 
 // leave takes a subscription out, and ends the feed with its last one.
 func (f *feed) leave(s *Subscription) {

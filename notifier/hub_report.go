@@ -15,6 +15,11 @@ func (h *Hub) readWell() {
 	}
 }
 
+// sourceFailed notes that a status source did not answer.
+func (h *Hub) sourceFailed(err error) {
+	h.tel.Log.Debug("the status source did not answer, asking again", "op", "subscribe", "family", family, "error", err)
+}
+
 // unreadable notes entries that are not ours, or of a later version.
 func (h *Hub) unreadable(errs []error) {
 	if len(errs) > 0 {

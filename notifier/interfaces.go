@@ -24,8 +24,9 @@ type Subscriber interface {
 type SubscribeOption func(*subscribeSettings)
 
 type subscribeSettings struct {
-	begin beginning
-	from  position
+	begin  beginning
+	from   position
+	source StatusSource // nil: none
 }
 
 // beginning is where a subscription begins.

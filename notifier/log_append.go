@@ -34,9 +34,9 @@ type record struct {
 
 // append puts the records at the end of the log, moves the snapshot on and
 // rings, all in one MULTI: one round trip, and either everything or nothing of
-// it happens. After an error that means an outage it is unknown whether it
-// happened.
-func (l *eventLog) append(ctx context.Context, workflowID string, records []record) error {
+// it happens. It returns the id of the last one. After an error that means an outage it
+// is unknown whether it happened.
+func (l *eventLog) append(ctx context.Context, workflowID string, records []record) (last int64, err error) {
 	k := l.space.Events(workflowID)
 	now := time.Now()
 	pipe := l.client.TxPipeline()
@@ -46,7 +46,7 @@ func (l *eventLog) append(ctx context.Context, workflowID string, records []reco
 	seed := now.UnixMicro()
 	seeded := redis.NewIntCmd(ctx, "setnx", k.Seq, seed)
 	_ = pipe.Process(ctx, once{seeded})
-	pipe.IncrBy(ctx, k.Seq, int64(len(records)))
+	seq := pipe.IncrBy(ctx, k.Seq, int64(len(records)))
 	_ = pipe.Process(ctx, redis.NewIntCmd(ctx, "setnx", k.Epoch, newEpoch(seed)))
 
 	bodies := make([]any, len(records))
@@ -76,12 +76,12 @@ func (l *eventLog) append(ctx context.Context, workflowID string, records []reco
 
 	cmds, err := pipe.Exec(ctx)
 	if err = causeOf(cmds, err); err != nil {
-		return err
+		return 0, err
 	}
 	if count.Val() > int64(l.tasks) {
 		_ = l.prune(ctx, k) // the next append asks again
 	}
-	return nil
+	return seq.Val(), nil
 }
 
 // states is what a batch of records does to the snapshot.

@@ -76,6 +76,11 @@ type SubscriberOptions struct {
 	// when nothing came for three times as long. At least 50 ms. Defaults to
 	// 1 s.
 	ProbeEvery time.Duration
+	// StatusEvery is how long a log is quiet before a status source is asked (see
+	// WithStatusSource), at least 10 ms; it grows to twelve times as long while that
+	// has no news either. While Redis is away the source is asked each second, or as
+	// often as this says if that is more often. Defaults to 5 s.
+	StatusEvery time.Duration
 	// ConnectTimeout bounds how long Subscribe waits for Redis, beside its
 	// context; at least 1 ms. Defaults to 5 s.
 	ConnectTimeout time.Duration
@@ -107,6 +112,7 @@ func (o SubscriberOptions) withDefaults() SubscriberOptions {
 	setDefault(&o.Buffer, 1024)
 	setDefault(&o.CheckEvery, 2*time.Second)
 	setDefault(&o.ProbeEvery, time.Second)
+	setDefault(&o.StatusEvery, 5*time.Second)
 	setDefault(&o.ConnectTimeout, 5*time.Second)
 	setDefault(&o.Timeout, 3*time.Second)
 	return o
@@ -140,6 +146,7 @@ func (o SubscriberOptions) validate() error {
 		within("Buffer", o.Buffer, 1, 100_000),
 		within("CheckEvery", o.CheckEvery, 10*time.Millisecond, maxDuration),
 		within("ProbeEvery", o.ProbeEvery, 50*time.Millisecond, maxDuration),
+		within("StatusEvery", o.StatusEvery, 10*time.Millisecond, maxDuration),
 		within("ConnectTimeout", o.ConnectTimeout, time.Millisecond, maxDuration),
 		within("Timeout", o.Timeout, time.Millisecond, maxDuration),
 	)

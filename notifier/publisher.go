@@ -25,6 +25,7 @@ type BackgroundPublisher struct {
 	source  string
 	queue   *queue
 	circuit *circuit
+	roll    roll
 
 	ctx     context.Context // ends the senders
 	stop    context.CancelFunc
@@ -38,8 +39,9 @@ var _ Publisher = (*BackgroundPublisher)(nil)
 
 // sink is what the senders write to: an eventLog, or a test's.
 type sink interface {
-	append(ctx context.Context, workflowID string, records []record) error
+	append(ctx context.Context, workflowID string, records []record) (last int64, err error)
 	lastNumber(ctx context.Context, workflowID, source string) (int64, error)
+	enlist(ctx context.Context, workflowID string, active bool) error
 	ping(ctx context.Context) error
 }
 
@@ -95,7 +97,7 @@ func (p *BackgroundPublisher) Publish(ev Event) error {
 	if ev.Kind == "" {
 		ev.Kind = KindStatus
 	}
-	if err := ev.check(p.options.MaxDataBytes); err != nil {
+	if err := p.checkEvent(&ev); err != nil {
 		return err
 	}
 	normalize(&ev)
@@ -104,6 +106,8 @@ func (p *BackgroundPublisher) Publish(ev Event) error {
 	}
 	return nil
 }
+
+func (p *BackgroundPublisher) checkEvent(ev *Event) error { return ev.check(p.options.MaxDataBytes) }
 
 // Flush waits until every event published before the call is in Redis or was
 // dropped. Past ctx (DrainTimeout, if it has no deadline) the error tells how

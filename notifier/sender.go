@@ -79,10 +79,12 @@ func (p *BackgroundPublisher) deliver(b batch) {
 		return
 	}
 	err := p.try(traced(p.ctx, records), func(ctx context.Context) error {
-		return p.sink.append(ctx, workflowID, records)
+		_, err := p.sink.append(ctx, workflowID, records)
+		return err
 	})
 	if err == nil {
 		p.tel.Metrics.PubSubMsgs.WithLabelValues(telemetry.Published).Add(float64(len(records)))
+		p.enlist(workflowID, records)
 	}
 	p.settle(b, err)
 }

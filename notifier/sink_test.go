@@ -26,24 +26,24 @@ func newTestSink() *testSink {
 	return &testSink{log: make(map[string][]string), refuse: make(map[string]error)}
 }
 
-func (s *testSink) append(ctx context.Context, workflowID string, records []record) error {
+func (s *testSink) append(ctx context.Context, workflowID string, records []record) (last int64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.appends = append(s.appends, time.Now())
 	if err := s.fault(ctx); err != nil {
-		return err
+		return 0, err
 	}
 	if err := s.refuse[workflowID]; err != nil {
-		return err
+		return 0, err
 	}
 	for _, r := range records {
 		s.log[workflowID] = append(s.log[workflowID], r.body)
 	}
 	if s.loseNext {
 		s.loseNext = false
-		return io.ErrUnexpectedEOF
+		return 0, io.ErrUnexpectedEOF
 	}
-	return nil
+	return int64(len(s.log[workflowID])), nil
 }
 
 func (s *testSink) fault(ctx context.Context) error {
@@ -66,6 +66,12 @@ func (s *testSink) lastNumber(ctx context.Context, workflowID, source string) (i
 		}
 	}
 	return last, s.fault(ctx)
+}
+
+func (s *testSink) enlist(ctx context.Context, _ string, _ bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fault(ctx)
 }
 
 func (s *testSink) ping(ctx context.Context) error {

@@ -18,11 +18,13 @@ type Subscription struct {
 	cancel   context.CancelCauseFunc
 	release  func() bool
 	out      chan Event
-	first    []Event // what to begin with
+	first    []Event          // what to begin with
+	begun    map[string]Event // what the status source began it with, by task key
 
 	// Guarded by feed.mu.
 	at         position // what has been taken from the feed or the log
 	generation int      // of the feed when at was found, -1 before
+	told       int64    // number of the last that was taken of what the source said
 
 	mu  sync.Mutex
 	err error
@@ -54,9 +56,22 @@ func (s *Subscription) Err() error {
 // and does not wait.
 func (s *Subscription) Close() { s.cancel(errEnded) }
 
-// connect waits for the channel's confirmation and for the feed, and reads the
-// log for the first time. The order makes sure that nothing falls in between.
+// connect begins with the log, or with the status source if Redis is away.
 func (s *Subscription) connect(ctx context.Context) error {
+	if s.settings.source == nil {
+		return s.connectToLog(ctx)
+	}
+	short, cancel := context.WithTimeout(ctx, s.feed.hub.options.ConnectTimeout/2)
+	defer cancel()
+	if err := s.connectToLog(short); err != nil {
+		return s.connectWithout(ctx, err)
+	}
+	return nil
+}
+
+// connectToLog waits for the channel's confirmation and for the feed, and reads the
+// log for the first time. The order makes sure that nothing falls in between.
+func (s *Subscription) connectToLog(ctx context.Context) error {
 	if err := s.feed.registration.Wait(ctx); err != nil {
 		return err
 	}
@@ -127,7 +142,7 @@ func (s *Subscription) next() ([]Event, bool) {
 		case fromLog:
 			events, err = s.catchUp()
 		case fromAnew:
-			events, err = s.resync(s.ctx, atPosition)
+			events, err = s.resync(s.ctx, s.again())
 		}
 		switch {
 		case len(events) > 0:
@@ -143,6 +158,16 @@ func (s *Subscription) next() ([]Event, bool) {
 		}
 	}
 	return nil, false
+}
+
+// again is where a subscription begins that cannot go on from where it is.
+func (s *Subscription) again() beginning {
+	s.feed.mu.Lock()
+	defer s.feed.mu.Unlock()
+	if s.generation < 0 { // Redis was away until now
+		return s.settings.begin
+	}
+	return atPosition
 }
 
 // resync reads all of the log: at the beginning, and when the feed cannot go on

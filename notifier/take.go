@@ -19,7 +19,12 @@ const most = 64
 func (f *feed) take(s *Subscription) (events []Event, from source, changed <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	aside := f.asides(s)
 	switch {
+	case len(aside) > 0:
+		return aside, fromFeed, f.changed
+	case !f.following:
+		return nil, fromFeed, f.changed
 	case s.generation != f.generation:
 		return nil, fromAnew, nil
 	case s.at.epoch != f.end.epoch: // the feed has not seen it yet

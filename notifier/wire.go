@@ -35,7 +35,7 @@ func decode(body string) (*entry, error) {
 	if err := json.Unmarshal([]byte(body), e); err != nil {
 		return nil, fmt.Errorf("notifier: decode event: %w", err)
 	}
-	e.Epoch, e.ID, e.Snapshot = "", 0, false
+	e.Epoch, e.ID, e.Snapshot, e.Origin = "", 0, false, ""
 	e.Time = e.Time.UTC()
 	return e, nil
 }
@@ -43,7 +43,7 @@ func decode(body string) (*entry, error) {
 // normalize copies what the caller may still change and leaves out what is not
 // the publisher's to say.
 func normalize(ev *Event) {
-	ev.Epoch, ev.ID, ev.Snapshot = "", 0, false
+	ev.Epoch, ev.ID, ev.Snapshot, ev.Origin = "", 0, false, ""
 	if ev.Time.IsZero() {
 		ev.Time = time.Now()
 	}

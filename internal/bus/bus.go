@@ -29,8 +29,10 @@ type Listener struct {
 	// Confirmed says that from now on messages come in; before, they may have
 	// been missed.
 	Confirmed func()
-	// Message hands over a message.
+	// Message hands over a message. Either it or From is set.
 	Message func(payload string)
+	// From is Message with the channel, for listeners on a pattern.
+	From func(channel, payload string)
 }
 
 // Bus is one pub/sub connection for many channels. Safe for concurrent use.
@@ -98,6 +100,22 @@ func (b *Bus) Listen(name string, l Listener) *Registration {
 		b.running.Go(b.run)
 	}
 	return r
+}
+
+// patternMark begins the names of patterns among those of channels.
+const patternMark = "\x00"
+
+// ListenPattern is Listen on all channels whose names match a pattern, in the sense of
+// PSUBSCRIBE.
+func (b *Bus) ListenPattern(pattern string, l Listener) *Registration {
+	return b.Listen(patternMark+pattern, l)
+}
+
+// Connected tells whether the connection is there, or is not needed.
+func (b *Bus) Connected() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failure == nil
 }
 
 // Close ends the registration. A call of its listener may still be under way.

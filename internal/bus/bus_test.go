@@ -235,3 +235,34 @@ func TestBus_does_not_confirm_on_a_connection_that_is_gone(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestBus_hears_what_matches_a_pattern(t *testing.T) {
+	t.Parallel()
+	b, server := open(t)
+	type message struct{ channel, payload string }
+	heard := make(chan message, 10)
+	all := b.ListenPattern("w:*", Listener{
+		Confirmed: func() {},
+		From:      func(channel, payload string) { heard <- message{channel, payload} },
+	})
+	one := listen(b, "w:1") // beside the pattern
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := all.Wait(ctx); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, one)
+	server.Publish("other", "no")
+	server.Publish("w:1", "yes")
+	if got := <-heard; got != (message{"w:1", "yes"}) {
+		t.Errorf("the pattern hears %v", got)
+	}
+	if got := <-one.heard; got != "yes" {
+		t.Errorf("the channel hears %q", got)
+	}
+	all.Close()
+	server.Publish("w:1", "again")
+	if got := <-one.heard; got != "again" {
+		t.Errorf("the channel hears %q", got)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -134,8 +135,8 @@ const maxChannels = 512
 func (s *session) reconcile() (idle bool, err error) {
 	wanted, unwanted := s.difference()
 	for len(unwanted) > 0 {
-		n := min(len(unwanted), maxChannels)
-		if err := s.command(func(ctx context.Context) error { return s.pubsub.Unsubscribe(ctx, unwanted[:n]...) }); err != nil {
+		n := together(unwanted)
+		if err := s.command(func(ctx context.Context) error { return s.unsubscribe(ctx, unwanted[:n]) }); err != nil {
 			return false, err
 		}
 		for _, name := range unwanted[:n] {
@@ -144,8 +145,8 @@ func (s *session) reconcile() (idle bool, err error) {
 		unwanted = unwanted[n:]
 	}
 	for len(wanted) > 0 {
-		n := min(len(wanted), maxChannels)
-		if err := s.command(func(ctx context.Context) error { return s.pubsub.Subscribe(ctx, wanted[:n]...) }); err != nil {
+		n := together(wanted)
+		if err := s.command(func(ctx context.Context) error { return s.subscribe(ctx, wanted[:n]) }); err != nil {
 			return false, err
 		}
 		for _, name := range wanted[:n] {
@@ -154,6 +155,40 @@ func (s *session) reconcile() (idle bool, err error) {
 		wanted = wanted[n:]
 	}
 	return len(s.have) == 0, nil
+}
+
+// together is how many of the names go in one command: patterns or channels, not both.
+func together(names []string) int {
+	n := 1
+	for n < min(len(names), maxChannels) && strings.HasPrefix(names[n], patternMark) == strings.HasPrefix(names[0], patternMark) {
+		n++
+	}
+	return n
+}
+
+func (s *session) subscribe(ctx context.Context, names []string) error {
+	if patterns, ok := patternsOf(names); ok {
+		return s.pubsub.PSubscribe(ctx, patterns...)
+	}
+	return s.pubsub.Subscribe(ctx, names...)
+}
+
+func (s *session) unsubscribe(ctx context.Context, names []string) error {
+	if patterns, ok := patternsOf(names); ok {
+		return s.pubsub.PUnsubscribe(ctx, patterns...)
+	}
+	return s.pubsub.Unsubscribe(ctx, names...)
+}
+
+func patternsOf(names []string) (patterns []string, ok bool) {
+	for _, name := range names {
+		pattern, ok := strings.CutPrefix(name, patternMark)
+		if !ok {
+			return nil, false
+		}
+		patterns = append(patterns, pattern)
+	}
+	return patterns, true
 }
 
 // difference tells the channels to ask for, in the order of their names, and those
@@ -173,6 +208,7 @@ func (s *session) difference() (wanted, unwanted []string) {
 		}
 	}
 	slices.Sort(wanted)
+	slices.Sort(unwanted)
 	return wanted, unwanted
 }
 
@@ -194,12 +230,20 @@ func (s *session) receive() error {
 		}
 		switch m := message.(type) {
 		case *redis.Subscription:
-			if m.Kind == "subscribe" {
+			switch m.Kind {
+			case "subscribe":
 				s.listened = true
 				s.bus.confirm(m.Channel)
+			case "psubscribe":
+				s.listened = true
+				s.bus.confirm(patternMark + m.Channel)
 			}
 		case *redis.Message:
-			s.bus.dispatch(m.Channel, m.Payload)
+			if m.Pattern != "" {
+				s.bus.dispatch(patternMark+m.Pattern, m.Channel, m.Payload)
+			} else {
+				s.bus.dispatch(m.Channel, m.Channel, m.Payload)
+			}
 		}
 	}
 }
@@ -218,11 +262,17 @@ func (b *Bus) confirm(name string) {
 	}
 }
 
-func (b *Bus) dispatch(name, payload string) {
+// dispatch hands a message to the listeners of a name, which is the channel or a
+// pattern that it matches.
+func (b *Bus) dispatch(name, channel, payload string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for r := range b.channels[name] {
-		r.listener.Message(payload)
+		if r.listener.From != nil {
+			r.listener.From(channel, payload)
+		} else {
+			r.listener.Message(payload)
+		}
 	}
 }
 

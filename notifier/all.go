@@ -1,0 +1,247 @@
+package notifier
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/compozy/temporal-redis/internal/bus"
+)
+
+// listEvery is how often SubscribeAll looks for workflow ids of which it heard nothing.
+const listEvery = 30 * time.Second
+
+// lingering is how long a workflow that ended is listened to, since its id may be used
+// again.
+const lingering = 10 * time.Second
+
+// All is a subscription to all workflow ids. Events of one workflow id come in order.
+// Safe for concurrent use.
+type All struct {
+	hub    *Hub
+	opts   []SubscribeOption
+	ctx    context.Context
+	cancel context.CancelFunc
+	out    chan Event
+	news   chan string // workflow ids that were heard of
+	look   chan struct{}
+
+	running sync.WaitGroup // the workflow ids that are followed
+
+	mu        sync.Mutex
+	following map[string]struct{}
+	left      map[string]position // where those were that are followed no more
+	err       error
+}
+
+// maxLeft bounds what is remembered of workflows that ended. Past it, one whose id is
+// used again may be told from its start.
+const maxLeft = 10_000
+
+// SubscribeAll subscribes to every workflow id: to those that are active with a
+// snapshot of each, to those that begin while the subscription lives with all of their
+// events. It takes one reading of the
+// log for each, so it is for hundreds of workflows rather than for hundreds of
+// thousands. opts are those of Subscribe, After excepted. Errors as with Subscribe.
+func (h *Hub) SubscribeAll(ctx context.Context, opts ...SubscribeOption) (*All, error) {
+	var settings subscribeSettings
+	for _, opt := range opts {
+		opt(&settings)
+	}
+	if settings.begin == atPosition {
+		return nil, fmt.Errorf("notifier: subscribe to all: %w: After is about one workflow id", ErrInvalidOptions)
+	}
+	if !h.begin() {
+		return nil, fmt.Errorf("notifier: subscribe to all: %w", ErrClosed)
+	}
+	defer h.running.Done()
+	a := &All{
+		hub: h, opts: opts, out: make(chan Event, 16),
+		news: make(chan string, 1024), look: make(chan struct{}, 1), following: make(map[string]struct{}), left: make(map[string]position),
+	}
+	a.ctx, a.cancel = context.WithCancel(ctx)
+	stop := context.AfterFunc(h.ctx, a.cancel)
+	registration := h.bus.ListenPattern(h.log.space.ChannelPattern(), bus.Listener{Confirmed: a.lookAgain, From: a.heard})
+	waiting, cancel := context.WithTimeout(a.ctx, h.options.ConnectTimeout)
+	defer cancel()
+	err := registration.Wait(waiting)
+	if err == nil {
+		err = a.list(waiting, nil)
+	}
+	if err != nil {
+		registration.Close()
+		stop()
+		a.cancel()
+		return nil, h.refused(ctx, err)
+	}
+	h.running.Go(func() {
+		defer stop()
+		defer registration.Close()
+		a.run(ctx)
+	})
+	return a, nil
+}
+
+// begin counts something that runs. It reports false once Close was called; if true,
+// the caller must call running.Done.
+func (h *Hub) begin() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ctx.Err() != nil {
+		return false
+	}
+	h.running.Add(1)
+	return true
+}
+
+// Events gives the events. It is closed when the subscription ends; Err then tells why.
+func (a *All) Events() <-chan Event { return a.out }
+
+// Err is nil while the subscription lives and after its Close, the cause of its context
+// when that ended, and an ErrClosed when the subscriber was closed.
+func (a *All) Err() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.err
+}
+
+// Close ends the subscription; Events is closed soon after. It is idempotent.
+func (a *All) Close() { a.cancel() }
+
+func (a *All) heard(channel, _ string) {
+	id, ok := a.hub.log.space.ChannelWorkflow(channel)
+	if !ok {
+		return
+	}
+	select {
+	case a.news <- id:
+	default:
+		a.lookAgain() // the list has it
+	}
+}
+
+func (a *All) lookAgain() {
+	select {
+	case a.look <- struct{}{}:
+	default:
+	}
+}
+
+// run follows what it hears of, until the end.
+func (a *All) run(ctx context.Context) {
+	defer func() {
+		a.running.Wait()
+		a.mu.Lock()
+		switch {
+		case a.hub.ctx.Err() != nil:
+			a.err = context.Cause(a.hub.ctx)
+		case ctx.Err() != nil:
+			a.err = context.Cause(ctx)
+		}
+		a.mu.Unlock()
+		close(a.out)
+	}()
+	tick := time.NewTicker(listEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-a.ctx.Done():
+			return
+		case id := <-a.news:
+			a.admit(id, FromStart())
+		case <-a.look:
+			_ = a.list(a.ctx, FromStart()) // the subscriptions tell of an outage; the next tick looks again
+		case <-tick.C:
+			_ = a.list(a.ctx, FromStart())
+		}
+	}
+}
+
+// list follows the workflow ids that are listed as active. begin is how; nil is with a
+// snapshot.
+func (a *All) list(ctx context.Context, begin SubscribeOption) error {
+	for cursor := uint64(0); ; {
+		ids, next, err := a.hub.Active(ctx, cursor, 100)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			a.admit(id, begin)
+		}
+		if cursor = next; cursor == 0 {
+			return nil
+		}
+	}
+}
+
+// admit follows a workflow id that is not followed yet, from where it was left if it
+// was.
+func (a *All) admit(id string, begin SubscribeOption) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, known := a.following[id]; known {
+		return
+	}
+	a.following[id] = struct{}{}
+	opts := slices.Clip(a.opts)
+	if at, known := a.left[id]; known {
+		begin = After(at.epoch, at.id)
+	}
+	if begin != nil {
+		opts = append(opts, begin)
+	}
+	a.running.Go(func() { a.follow(id, opts) })
+}
+
+// follow passes on the events of one workflow id, until it ended and its id is not used
+// again.
+func (a *All) follow(id string, opts []SubscribeOption) {
+	var at position
+	defer func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.following, id)
+		if len(a.left) >= maxLeft {
+			clear(a.left)
+		}
+		if at != (position{}) {
+			a.left[id] = at
+		}
+	}()
+	s, err := a.hub.Subscribe(a.ctx, id, opts...)
+	if err != nil {
+		return // it is heard of again, or the list has it
+	}
+	defer s.Close()
+	ended := time.NewTimer(lingering) // also if it is of another namespace, and nothing comes
+	defer ended.Stop()
+	over := false
+	for {
+		select {
+		case ev, ok := <-s.Events():
+			if !ok {
+				return
+			}
+			select {
+			case a.out <- ev:
+			case <-a.ctx.Done():
+				return
+			}
+			if ev.ID > 0 {
+				at = position{ev.Epoch, ev.ID}
+			}
+			switch {
+			case ev.EndsWorkflow():
+				over = true
+				ended.Reset(lingering)
+			case ev.OfWorkflow() || !over: // else it comes late
+				over = false
+				ended.Stop()
+			}
+		case <-ended.C:
+			return
+		}
+	}
+}

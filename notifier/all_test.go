@@ -1,0 +1,124 @@
+package notifier
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+// active is all that Active lists.
+func active(t *testing.T, h *Hub, limit int) []string {
+	t.Helper()
+	var all []string
+	for cursor := uint64(0); ; {
+		ids, next, err := h.Active(t.Context(), cursor, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, ids...)
+		if cursor = next; cursor == 0 {
+			slices.Sort(all)
+			return slices.Compact(all)
+		}
+	}
+}
+
+func TestActive_lists_what_goes_on(t *testing.T) {
+	t.Parallel()
+	_, client := embedded(t)
+	p := openPublisher(t, client, PublisherOptions{})
+	h := openHub(t, client, SubscriberOptions{})
+	if ids := active(t, h, 10); len(ids) > 0 {
+		t.Errorf("nothing runs, and it lists %q", ids)
+	}
+	mustPublish(t, p, status("a", "", 0, StatusRunning), status("b", "task", 1, StatusRunning), status("c", "", 0, StatusPending))
+	mustFlush(t, p)
+	eventually(t, "all are listed", func() bool { return slices.Equal(active(t, h, 1), []string{"a", "b", "c"}) })
+	mustPublish(t, p, final("a", "", StatusSuccess), final("b", "task", StatusSuccess))
+	mustFlush(t, p)
+	eventually(t, "one has ended", func() bool { return slices.Equal(active(t, h, 10), []string{"b", "c"}) })
+	mustPublish(t, p, status("a", "late", 1, StatusSuccess)) // of a worker that was slow
+	mustFlush(t, p)
+	mustPublish(t, p, status("d", "", 0, StatusRunning))
+	mustFlush(t, p)
+	eventually(t, "another has begun", func() bool { return slices.Equal(active(t, h, 10), []string{"b", "c", "d"}) })
+	again := status("a", "", 0, StatusRunning)
+	again.RunID = "another"
+	mustPublish(t, p, again)
+	mustFlush(t, p)
+	eventually(t, "the id is used again", func() bool { return slices.Contains(active(t, h, 10), "a") })
+}
+
+func TestSubscribeAll_hears_of_every_workflow(t *testing.T) {
+	t.Parallel()
+	_, client := embedded(t)
+	p := openPublisher(t, client, PublisherOptions{})
+	h := openHub(t, client, SubscriberOptions{})
+	mustPublish(t, p, status("old", "", 0, StatusRunning))
+	mustFlush(t, p)
+	eventually(t, "it is listed", func() bool { return len(active(t, h, 10)) == 1 })
+	all, err := h.SubscribeAll(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const workflows = 20
+	for n := range workflows {
+		id := fmt.Sprint("w ", n) // escaped in the channel's name
+		mustPublish(t, p, status(id, "", 0, StatusRunning), status(id, "a", 1, StatusRunning), final(id, "a", StatusSuccess), final(id, "", StatusSuccess))
+	}
+	mustPublish(t, p, final("old", "", StatusFailed))
+	ended := make(map[string]Status)
+	giveUp := time.After(patience)
+	for len(ended) < workflows+1 {
+		select {
+		case ev := <-all.Events():
+			if before, known := ended[ev.WorkflowID]; known {
+				t.Errorf("%s: %s after the end as %s", ev.WorkflowID, ev.Status, before)
+			}
+			if ev.EndsWorkflow() {
+				ended[ev.WorkflowID] = ev.Status
+			}
+		case <-giveUp:
+			t.Fatalf("it heard of %v", ended)
+		}
+	}
+	if ended["old"] != StatusFailed || ended["w 7"] != StatusSuccess {
+		t.Errorf("it heard of %v", ended)
+	}
+	all.Close()
+	for range all.Events() {
+	}
+	if err := all.Err(); err != nil {
+		t.Errorf("closed, it says %v", err)
+	}
+	if _, err := h.SubscribeAll(t.Context(), After("", 7)); !errors.Is(err, ErrInvalidOptions) {
+		t.Errorf("After gives %v", err)
+	}
+}
+
+func TestAppend_gives_the_id_and_Read_finds_it(t *testing.T) {
+	t.Parallel()
+	_, client := embedded(t)
+	p := openPublisher(t, client, PublisherOptions{})
+	h := openHub(t, client, SubscriberOptions{})
+	var ids []int64
+	for n := range 3 {
+		id, err := p.Append(t.Context(), status("w", fmt.Sprint(n), 1, StatusRunning))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	events, err := h.Read(t.Context(), "w", ids[0], 1)
+	if err != nil || len(events) != 1 || events[0].ID != ids[1] || events[0].TaskID != "1" {
+		t.Errorf("after %d it reads %+v, %v", ids[0], events, err)
+	}
+	if events, err = h.Read(t.Context(), "w", 0, 0); err != nil || len(events) != 3 {
+		t.Errorf("of all it reads %d, %v", len(events), err)
+	}
+	if _, err := p.Append(t.Context(), Event{WorkflowID: "w"}); !errors.Is(err, ErrInvalidEvent) {
+		t.Errorf("an event without status gives %v", err)
+	}
+}

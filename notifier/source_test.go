@@ -1,0 +1,191 @@
+package notifier
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+)
+
+// oracle is a StatusSource that says what it is told to.
+type oracle struct {
+	mu     sync.Mutex
+	states []Event
+	err    error
+	panics bool
+	asked  int
+}
+
+func (o *oracle) States(context.Context, string) ([]Event, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.asked++
+	if o.panics {
+		panic("secret")
+	}
+	return append([]Event(nil), o.states...), o.err
+}
+
+func (o *oracle) say(states ...Event) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.states, o.err, o.panics = states, nil, false
+}
+
+func (o *oracle) times() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.asked
+}
+
+// heardOfLater waits until the source was asked a few times more.
+func (o *oracle) heardOfLater(t *testing.T) {
+	t.Helper()
+	now := o.times()
+	eventually(t, "the source is asked", func() bool { return o.times() > now+1 })
+}
+
+func final(workflow, task string, s Status) Event {
+	ev := status(workflow, task, 0, s)
+	ev.Final = true
+	return ev
+}
+
+// nextOf is the next event of a subscription.
+func nextOf(t *testing.T, s *Subscription) Event {
+	t.Helper()
+	select {
+	case ev, ok := <-s.Events():
+		if !ok {
+			t.Fatalf("the subscription ended: %v", s.Err())
+		}
+		return ev
+	case <-time.After(patience):
+		t.Fatal("no event comes")
+		return Event{}
+	}
+}
+
+func silent(t *testing.T, s *Subscription) {
+	t.Helper()
+	select {
+	case ev := <-s.Events():
+		t.Errorf("it tells %+v", ev)
+	default:
+	}
+}
+
+func TestStatusSource_tells_what_never_came_to_the_log(t *testing.T) {
+	t.Parallel()
+	_, client := embedded(t)
+	p := openPublisher(t, client, PublisherOptions{})
+	mustPublish(t, p, status("w", "", 0, StatusRunning), status("w", "a", 1, StatusRunning))
+	mustFlush(t, p)
+	h := openHub(t, client, SubscriberOptions{StatusEvery: 10 * time.Millisecond})
+	source := new(oracle)
+	s := mustSubscribe(t, h, "w", WithStatusSource(source))
+	nextOf(t, s)
+	nextOf(t, s)
+
+	source.say(status("w", "", 0, StatusRunning), status("w", "a", 1, StatusWaiting), status("w", "a", 0, StatusPending))
+	source.heardOfLater(t)
+	silent(t, s) // the log says as much
+
+	source.say(final("w", "", StatusFailed), final("w", "a", StatusTimedOut))
+	for _, want := range []string{" FAILED", "a TIMED_OUT"} {
+		ev := nextOf(t, s)
+		if ev.TaskID+" "+string(ev.Status) != want || ev.Origin != OriginSource || ev.ID != 0 || ev.Previous != StatusRunning || !ev.Final {
+			t.Errorf("it tells %+v; want %q of the source", ev, want)
+		}
+	}
+	source.heardOfLater(t)
+	silent(t, s) // once
+
+	late := mustSubscribe(t, h, "w", WithStatusSource(source))
+	nextOf(t, late)
+	nextOf(t, late) // the log's
+	if a, b := nextOf(t, late), nextOf(t, late); a.Status != StatusFailed || b.Status != StatusTimedOut {
+		t.Errorf("who comes later hears %v and %v", a.Status, b.Status)
+	}
+
+	mustPublish(t, p, final("w", "", StatusFailed)) // what a publisher had kept
+	if ev := nextOf(t, s); ev.Status != StatusFailed || ev.Origin != "" || ev.ID == 0 {
+		t.Errorf("it tells %+v; want the log's", ev)
+	}
+	source.heardOfLater(t)
+	silent(t, s)
+}
+
+func TestStatusSource_goes_on_while_Redis_is_away(t *testing.T) {
+	t.Parallel()
+	server, client := embedded(t)
+	p := openPublisher(t, client, PublisherOptions{})
+	mustPublish(t, p, status("w", "a", 1, StatusRunning))
+	mustFlush(t, p)
+	h := openHub(t, client, SubscriberOptions{StatusEvery: 10 * time.Millisecond, CheckEvery: 10 * time.Millisecond})
+	source := new(oracle)
+	s := mustSubscribe(t, h, "w", WithStatusSource(source))
+	nextOf(t, s)
+	source.say(status("w", "a", 1, StatusPaused))
+	source.heardOfLater(t)
+	silent(t, s) // Redis is there, and says that it runs
+
+	server.Close()
+	if ev := nextOf(t, s); ev.Status != StatusPaused || ev.Origin != OriginSource {
+		t.Errorf("it tells %+v", ev)
+	}
+	source.say(status("w", "a", 1, StatusRunning))
+	if ev := nextOf(t, s); ev.Status != StatusRunning || ev.Origin != OriginSource {
+		t.Errorf("it tells %+v", ev)
+	}
+	if err := server.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	mustPublish(t, p, final("w", "a", StatusSuccess))
+	if ev := nextOf(t, s); ev.Status != StatusSuccess || ev.Origin != "" {
+		t.Errorf("it tells %+v", ev)
+	}
+	source.heardOfLater(t)
+	silent(t, s) // RUNNING is over
+}
+
+func TestStatusSource_begins_a_subscription_while_Redis_is_away(t *testing.T) {
+	t.Parallel()
+	server, client := embedded(t)
+	p := openPublisher(t, client, PublisherOptions{})
+	server.Close()
+	h := openHub(t, client, SubscriberOptions{StatusEvery: 10 * time.Millisecond, ConnectTimeout: 200 * time.Millisecond})
+	source := &oracle{err: errors.New("away too")}
+	if _, err := h.Subscribe(t.Context(), "w", WithStatusSource(source)); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("with neither of them there it gives %v", err)
+	}
+	source.say(status("w", "a", 1, StatusRunning))
+	s := mustSubscribe(t, h, "w", WithStatusSource(source))
+	if ev := nextOf(t, s); ev.Status != StatusRunning || ev.Origin != OriginSource {
+		t.Errorf("it tells %+v", ev)
+	}
+	source.heardOfLater(t)
+	silent(t, s)
+	if err := server.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	mustPublish(t, p, status("w", "a", 1, StatusSuccess))
+	if ev := nextOf(t, s); ev.Status != StatusSuccess || ev.Origin != "" {
+		t.Errorf("it tells %+v", ev)
+	}
+}
+
+func TestStatusSource_that_fails_harms_nobody(t *testing.T) {
+	t.Parallel()
+	_, client := embedded(t)
+	h := openHub(t, client, SubscriberOptions{StatusEvery: 10 * time.Millisecond})
+	source := &oracle{panics: true}
+	s := mustSubscribe(t, h, "w", WithStatusSource(source))
+	source.heardOfLater(t)
+	silent(t, s)
+	source.say(status("w", "a", 1, "NONSENSE"), status("w", "a", 1, StatusRunning))
+	if ev := nextOf(t, s); ev.Status != StatusRunning {
+		t.Errorf("it tells %+v", ev)
+	}
+}
