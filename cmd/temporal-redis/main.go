@@ -2,7 +2,11 @@
 // the plugin keeps in Redis. It takes the plugin's REDIS_* environment, and flags
 // that win over it.
 //
-//	temporal-redis locks [--json]    held locks: holder, age, TTL, fence, waiters
+//	temporal-redis watch ID [--json] [--after N]    a workflow and its tasks, live
+//	temporal-redis watch --all [--json]             all workflows
+//	temporal-redis locks [--json]                   held locks: holder, age, TTL, fence, waiters
+//	temporal-redis version
+//	temporal-redis completion bash|zsh|fish
 package main
 
 import (
@@ -34,13 +38,19 @@ type command struct {
 type lookup = func(string) (string, bool)
 
 var commands = []command{
+	{"watch", "show a workflow and its tasks while they change (watch ID, or watch --all)", watch},
 	{"locks", "list held locks: holder, age, TTL, fence, waiters", locks},
+	{"version", "print the version of this program", version},
 }
 
-// Exit codes: 0 well, 1 it did not work, 2 it was called wrongly.
+// Exit codes: 0 well, 1 it did not work, 2 it was called wrongly; of watch: how the
+// workflow ended.
 const (
-	exitFailed = 1
-	exitUsage  = 2
+	exitFailed   = 1
+	exitUsage    = 2
+	exitFAILED   = 3
+	exitTimedOut = 4
+	exitCanceled = 5
 )
 
 // errUsage says that the command was called wrongly, and that it was said how to.
@@ -55,6 +65,8 @@ func run(ctx context.Context, args []string, s streams, env lookup) int {
 	case "help", "-h", "-help", "--help":
 		usage(s.out)
 		return 0
+	case "completion":
+		return completion(args[1:], s)
 	}
 	for _, c := range commands {
 		if c.name != args[0] {
@@ -65,6 +77,8 @@ func run(ctx context.Context, args []string, s streams, env lookup) int {
 			return 0
 		case errors.Is(err, errUsage):
 			return exitUsage
+		case exitOf(err) != 0:
+			return exitOf(err)
 		default:
 			_, _ = fmt.Fprintf(s.err, "temporal-redis %s: %v\n", c.name, err)
 			return exitFailed
@@ -78,7 +92,8 @@ func run(ctx context.Context, args []string, s streams, env lookup) int {
 func usage(w io.Writer) {
 	_, _ = fmt.Fprint(w, "usage: temporal-redis COMMAND [flags]\n\n")
 	for _, c := range commands {
-		_, _ = fmt.Fprintf(w, "  %-8s %s\n", c.name, c.summary)
+		_, _ = fmt.Fprintf(w, "  %-10s %s\n", c.name, c.summary)
 	}
+	_, _ = fmt.Fprintf(w, "  %-10s %s\n", "completion", "print a script that completes commands (bash, zsh or fish)")
 	_, _ = fmt.Fprint(w, "\ntemporal-redis COMMAND --help tells its flags. Redis is where REDIS_URL says, or --redis.\n")
 }

@@ -39,6 +39,13 @@ func TestRun_tells_how_it_is_called(t *testing.T) {
 		"no such command":     {args: []string{"lock"}, code: exitUsage, err: `no command "lock"`},
 		"no such flag":        {args: []string{"locks", "--yaml"}, code: exitUsage, err: "-yaml"},
 		"an argument":         {args: []string{"locks", "order-17"}, code: exitUsage, err: `got "order-17"`},
+		"no workflow":         {args: []string{"watch"}, code: exitUsage, err: "one workflow id, or --all; got 0"},
+		"two workflows":       {args: []string{"watch", "a", "--json", "b"}, code: exitUsage, err: "got 2"},
+		"all and one":         {args: []string{"watch", "a", "--all"}, code: exitUsage, err: "neither"},
+		"after nothing":       {args: []string{"watch", "a", "--after", "-1"}, code: exitUsage, err: "--after is -1"},
+		"a version":           {args: []string{"version"}, out: "temporal-redis "},
+		"completion":          {args: []string{"completion", "bash"}, out: "complete -W 'watch locks version completion help' temporal-redis"},
+		"another shell":       {args: []string{"completion", "csh"}, code: exitUsage, err: "bash|zsh|fish"},
 		"no Redis":            {args: []string{"locks"}, code: exitFailed, err: "REDIS_URL"},
 		"a Redis that is off": {args: []string{"locks", "--redis", "redis://:C4n4ry@127.0.0.1:1"}, code: exitFailed, err: "unavailable"},
 	} {

@@ -32,19 +32,36 @@ func (c *connection) flags(f *flag.FlagSet) {
 
 // parse reads the flags of a command that takes no other arguments.
 func parse(f *flag.FlagSet, args []string, s streams) error {
+	others, err := parseAll(f, args, s)
+	if err == nil && len(others) > 0 {
+		return misused(f, s, "%s takes no arguments but flags; got %q", f.Name(), others[0])
+	}
+	return err
+}
+
+// parseAll reads flags, which may stand before, between and behind the other
+// arguments.
+func parseAll(f *flag.FlagSet, args []string, s streams) (others []string, err error) {
 	f.SetOutput(s.err)
-	if err := f.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
+	for {
+		if err := f.Parse(args); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				return nil, err
+			}
+			return nil, errUsage // flag said what is wrong
 		}
-		return errUsage // flag said what is wrong
+		if f.NArg() == 0 {
+			return others, nil
+		}
+		others, args = append(others, f.Arg(0)), f.Args()[1:]
 	}
-	if f.NArg() > 0 {
-		_, _ = fmt.Fprintf(s.err, "%s takes no arguments but flags; got %q\n", f.Name(), f.Arg(0))
-		f.Usage()
-		return errUsage
-	}
-	return nil
+}
+
+// misused says how a command was called wrongly.
+func misused(f *flag.FlagSet, s streams, format string, args ...any) error {
+	_, _ = fmt.Fprintf(s.err, format+"\n", args...)
+	f.Usage()
+	return errUsage
 }
 
 // environment is what flags leave of the environment: --redis is the one server that
@@ -75,16 +92,21 @@ func (c *connection) prefix(env lookup) string {
 func (c *connection) with(ctx context.Context, s streams, env lookup, do func(context.Context, *worker.Plugin) error) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	plugin, err := worker.NewPlugin(worker.Options{
-		Redis:             redisstate.Options{URL: c.url, Namespace: c.namespace},
-		Environment:       c.environment(env),
-		TemporalNamespace: c.temporal,
-		Registerer:        prometheus.NewRegistry(),
-		Logger:            slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn})),
-	})
+	plugin, err := c.open(env, slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, plugin.Close(context.WithoutCancel(ctx))) }()
 	return do(ctx, plugin)
+}
+
+// open makes the plugin, and connects to nothing yet.
+func (c *connection) open(env lookup, log *slog.Logger) (*worker.Plugin, error) {
+	return worker.NewPlugin(worker.Options{
+		Redis:             redisstate.Options{URL: c.url, Namespace: c.namespace},
+		Environment:       c.environment(env),
+		TemporalNamespace: c.temporal,
+		Registerer:        prometheus.NewRegistry(),
+		Logger:            log,
+	})
 }

@@ -14,8 +14,8 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/compozy/temporal-redis/examples/audit/flow"
-	"github.com/compozy/temporal-redis/examples/audit/screen"
 	"github.com/compozy/temporal-redis/examples/audit/spec"
+	"github.com/compozy/temporal-redis/internal/screen"
 	"github.com/compozy/temporal-redis/redisstate"
 )
 

@@ -17,9 +17,9 @@ import (
 
 	"github.com/compozy/temporal-redis/examples/audit/check"
 	"github.com/compozy/temporal-redis/examples/audit/flow"
-	"github.com/compozy/temporal-redis/examples/audit/screen"
 	"github.com/compozy/temporal-redis/examples/audit/spec"
 	"github.com/compozy/temporal-redis/examples/audit/tools"
+	"github.com/compozy/temporal-redis/internal/screen"
 	"github.com/compozy/temporal-redis/redisstate"
 )
 

@@ -6,14 +6,30 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/compozy/temporal-redis/notifier"
 )
 
-// Note is the data of a progress event that the board understands.
+// Note is the data of a progress event that the board understands: a text, or what
+// activities.Done says.
 type Note struct {
-	Text string `json:"text"`
+	Text    string `json:"text,omitempty"`
+	Done    int64  `json:"done,omitempty"`
+	Total   int64  `json:"total,omitempty"`
+	Message string `json:"message,omitempty"`
+}
+
+func (n Note) String() string {
+	text := cmp.Or(n.Text, n.Message)
+	switch {
+	case n.Total > 0:
+		return strings.TrimSpace(fmt.Sprintf("%d/%d %s", n.Done, n.Total, text))
+	case n.Done > 0:
+		return strings.TrimSpace(fmt.Sprintf("%d %s", n.Done, text))
+	}
+	return text
 }
 
 // row is what is known of one task.
@@ -50,7 +66,7 @@ func (b *board) apply(ev notifier.Event) *row {
 	case ev.Kind == notifier.KindProgress:
 		var note Note
 		_ = json.Unmarshal(ev.Data, &note) // another's data is no note
-		r.note = cmp.Or(note.Text, r.note)
+		r.note = cmp.Or(note.String(), r.note)
 	case ev.Supersedes(r.event):
 		ev.Attempt = cmp.Or(ev.Attempt, r.event.Attempt) // the workflow does not know it, the worker said it
 		r.event = ev

@@ -24,6 +24,7 @@ type Screen struct {
 	board  board
 	drawn  int // lines of the table on the terminal
 	late   []time.Duration
+	away   bool // Redis is
 }
 
 // New returns a Screen that writes to out: a table if that is a terminal that
@@ -94,6 +95,23 @@ func (s *Screen) Draw(events ...notifier.Event) error {
 	return nil
 }
 
+// Connection says whether Redis is there for the events, which is shown if it changed.
+func (s *Screen) Connection(connected bool) error {
+	if s.away == !connected {
+		return nil
+	}
+	s.away = !connected
+	if s.height != nil {
+		return s.Draw()
+	}
+	text := "Redis is back"
+	if s.away {
+		text = "the connection to Redis is lost; trying again"
+	}
+	_, err := fmt.Fprintf(s.out, "%s %-9s %s\n", time.Now().Format("15:04:05.000"), "--", text)
+	return err
+}
+
 // Events is how many events were drawn.
 func (s *Screen) Events() int { return s.board.events }
 
@@ -147,7 +165,11 @@ func (s *Screen) table(height int) []string {
 	for _, r := range b.visible(max(height-2, 1)) {
 		lines = append(lines, s.paint(r.line(), r.event.Status))
 	}
-	return append(lines, fmt.Sprintf("%d tasks, %d events, %d gaps, %d rows not shown", b.tasks(), b.events, b.gaps, len(b.rows)-len(lines)+1))
+	footer := fmt.Sprintf("%d tasks, %d events, %d gaps, %d rows not shown", b.tasks(), b.events, b.gaps, len(b.rows)-len(lines)+1)
+	if s.away {
+		footer += "; the connection to Redis is lost"
+	}
+	return append(lines, footer)
 }
 
 var colors = map[notifier.Status]string{

@@ -13,9 +13,9 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/compozy/temporal-redis/activities"
-	"github.com/compozy/temporal-redis/examples/audit/screen"
 	"github.com/compozy/temporal-redis/examples/audit/spec"
 	"github.com/compozy/temporal-redis/examples/audit/tools"
+	"github.com/compozy/temporal-redis/internal/screen"
 	"github.com/compozy/temporal-redis/locking"
 	"github.com/compozy/temporal-redis/redisstate"
 )

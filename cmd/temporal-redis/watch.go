@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"go.temporal.io/sdk/client"
+	sdklog "go.temporal.io/sdk/log"
+
+	"github.com/compozy/temporal-redis/internal/screen"
+	"github.com/compozy/temporal-redis/notifier"
+	"github.com/compozy/temporal-redis/worker"
+)
+
+// watching is what the watch command was told.
+type watching struct {
+	connection
+	id       string
+	after    int64
+	all      bool
+	asJSON   bool
+	temporal string
+}
+
+func watch(ctx context.Context, args []string, s streams, env lookup) (err error) {
+	f := flag.NewFlagSet("temporal-redis watch", flag.ContinueOnError)
+	var w watching
+	w.flags(f)
+	f.BoolVar(&w.all, "all", false, "all workflows, until interrupted")
+	f.BoolVar(&w.asJSON, "json", false, "one JSON object per event instead of a table or lines")
+	f.Int64Var(&w.after, "after", 0, "begin after the event with this id instead of with the current state")
+	f.StringVar(&w.temporal, "temporal", "", "host:port of the Temporal server to ask when events stop and while Redis is away (default: none)")
+	f.Usage = func() {
+		_, _ = fmt.Fprint(f.Output(), "usage: temporal-redis watch ID [flags], or temporal-redis watch --all [flags]\n\n"+
+			"It ends with the workflow: 0 SUCCESS, 3 FAILED, 4 TIMED_OUT, 5 CANCELED; 1 if it cannot tell.\n\n")
+		f.PrintDefaults()
+	}
+	ids, err := parseAll(f, args, s)
+	switch {
+	case err != nil:
+		return err
+	case w.all && (len(ids) > 0 || w.after != 0):
+		return misused(f, s, "--all takes neither a workflow id nor --after")
+	case !w.all && len(ids) != 1:
+		return misused(f, s, "watch takes one workflow id, or --all; got %d", len(ids))
+	case w.after < 0:
+		return misused(f, s, "--after is %d; use the id of an event, 0 or more", w.after)
+	case !w.all:
+		w.id = ids[0]
+	}
+	// The screen shows what happens to the connection.
+	plugin, err := w.open(env, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.timeout)
+		defer cancel()
+		err = errors.Join(err, plugin.Close(closing))
+	}()
+	hub, err := plugin.Subscriber(ctx)
+	if err != nil {
+		return err
+	}
+	events, ended, err := w.subscribe(ctx, hub)
+	if err != nil {
+		return err
+	}
+	show := w.show(s)
+	return w.follow(ctx, hub, events, ended, show)
+}
+
+// subscribe begins to listen; ended tells why there are no more events.
+func (w *watching) subscribe(ctx context.Context, hub *notifier.Hub) (events <-chan notifier.Event, ended func() error, err error) {
+	var opts []notifier.SubscribeOption
+	if w.after > 0 {
+		opts = append(opts, notifier.After("", w.after))
+	}
+	if w.temporal != "" {
+		c, err := client.NewLazyClient(client.Options{
+			HostPort: w.temporal, Namespace: w.connection.temporal,
+			Logger: sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)),
+		})
+		if err != nil {
+			return nil, nil, fmt.Errorf("--temporal: %w", err)
+		}
+		context.AfterFunc(ctx, c.Close)
+		opts = append(opts, notifier.WithStatusSource(worker.NewStatusSource(c, nil)))
+	}
+	for giveUp := time.Now().Add(w.timeout); ; {
+		if w.all {
+			var all *notifier.All
+			if all, err = hub.SubscribeAll(ctx, opts...); err == nil {
+				return all.Events(), all.Err, nil
+			}
+		} else {
+			var one *notifier.Subscription
+			if one, err = hub.Subscribe(ctx, w.id, opts...); err == nil {
+				return one.Events(), one.Err, nil
+			}
+		}
+		if !errors.Is(err, notifier.ErrUnavailable) || time.Now().After(giveUp) || ctx.Err() != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// shower puts on the screen what comes.
+type shower interface {
+	Draw(events ...notifier.Event) error
+	Connection(connected bool) error
+}
+
+func (w *watching) show(s streams) shower {
+	if w.asJSON {
+		return &jsonLines{streams: s, encoder: json.NewEncoder(s.out), connected: true}
+	}
+	return screen.New(s.out)
+}
+
+// jsonLines are events, one in a line; what else there is to say goes to standard
+// error.
+type jsonLines struct {
+	streams
+	encoder   *json.Encoder
+	connected bool
+}
+
+func (j *jsonLines) Draw(events ...notifier.Event) error {
+	for _, ev := range events {
+		if err := j.encoder.Encode(ev); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (j *jsonLines) Connection(connected bool) error {
+	if connected == j.connected {
+		return nil
+	}
+	j.connected = connected
+	text := "the connection to Redis is lost; trying again"
+	if connected {
+		text = "Redis is back"
+	}
+	_, err := fmt.Fprintln(j.err, text)
+	return err
+}
+
+const (
+	// lookEvery is how often the connection is looked at.
+	lookEvery = 250 * time.Millisecond
+	// settleFor is how long to wait for more after an event that ends the workflow: it
+	// may be of an earlier run, and the newest comes behind it.
+	settleFor = 200 * time.Millisecond
+)
+
+// follow shows events until the workflow has ended.
+func (w *watching) follow(ctx context.Context, hub *notifier.Hub, events <-chan notifier.Event, ended func() error, show shower) error {
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	settled := time.NewTimer(0)
+	settled.Stop()
+	defer settled.Stop()
+	var last notifier.Event // of the workflow itself
+	for {
+		select {
+		case ev, ok := <-events:
+			if !ok {
+				return w.over(ctx, ended())
+			}
+			burst := []notifier.Event{ev}
+			for range len(events) { // what is there already: one drawing shows all
+				burst = append(burst, <-events)
+			}
+			if err := show.Draw(burst...); err != nil {
+				return err
+			}
+			for _, ev := range burst {
+				if ev.OfWorkflow() && ev.Kind == notifier.KindStatus && (ev.RunID != last.RunID || ev.Supersedes(last)) {
+					last = ev
+				}
+			}
+			if settled.Stop(); last.EndsWorkflow() && !w.all {
+				settled.Reset(settleFor)
+			}
+		case <-settled.C:
+			return endOf(last)
+		case <-look.C:
+			if err := show.Connection(hub.Connected()); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// over is why there are no more events.
+func (w *watching) over(ctx context.Context, err error) error {
+	if w.all && ctx.Err() != nil {
+		return nil // as it was asked
+	}
+	if ctx.Err() != nil {
+		return errors.New("interrupted before the workflow ended")
+	}
+	return err
+}
+
+// endedError says how a workflow ended that did not end well.
+type endedError struct{ status notifier.Status }
+
+func (e *endedError) Error() string { return "the workflow ended as " + string(e.status) }
+
+func endOf(last notifier.Event) error {
+	if last.Status == notifier.StatusSuccess {
+		return nil
+	}
+	return &endedError{last.Status}
+}
+
+// exitOf is the exit code for how a workflow ended, 0 for other errors.
+func exitOf(err error) int {
+	ended, ok := errors.AsType[*endedError](err)
+	if !ok {
+		return 0
+	}
+	switch ended.status {
+	case notifier.StatusTimedOut:
+		return exitTimedOut
+	case notifier.StatusCanceled:
+		return exitCanceled
+	}
+	return exitFAILED
+}
