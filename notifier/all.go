@@ -63,22 +63,27 @@ func (h *Hub) SubscribeAll(ctx context.Context, opts ...SubscribeOption) (*All, 
 	}
 	a.ctx, a.cancel = context.WithCancel(ctx)
 	stop := context.AfterFunc(h.ctx, a.cancel)
-	registration := h.bus.ListenPattern(h.log.space.ChannelPattern(), bus.Listener{Confirmed: a.lookAgain, From: a.heard})
 	waiting, cancel := context.WithTimeout(a.ctx, h.options.ConnectTimeout)
 	defer cancel()
-	err := registration.Wait(waiting)
+	var err error
+	unhear := func() {}
+	if !h.options.Sharded { // else there are no patterns
+		registration := h.bus.ListenPattern(h.log.space.ChannelPattern(), bus.Listener{Confirmed: a.lookAgain, From: a.heard})
+		unhear = registration.Close
+		err = registration.Wait(waiting)
+	}
 	if err == nil {
 		err = a.list(waiting, nil)
 	}
 	if err != nil {
-		registration.Close()
+		unhear()
 		stop()
 		a.cancel()
 		return nil, h.refused(ctx, err)
 	}
 	h.running.Go(func() {
 		defer stop()
-		defer registration.Close()
+		defer unhear()
 		a.run(ctx)
 	})
 	return a, nil
@@ -143,7 +148,11 @@ func (a *All) run(ctx context.Context) {
 		a.mu.Unlock()
 		close(a.out)
 	}()
-	tick := time.NewTicker(listEvery)
+	every := listEvery
+	if a.hub.options.Sharded {
+		every = a.hub.options.CheckEvery
+	}
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {

@@ -46,6 +46,10 @@ func NewSubscriber(client redis.UniversalClient, options SubscriberOptions) (*Hu
 	if client == nil {
 		return nil, fmt.Errorf("notifier: %w: NewSubscriber needs a client", ErrInvalidOptions)
 	}
+	sharded, err := clusterOf(options.Sharded, client)
+	if err != nil {
+		return nil, err
+	}
 	space, err := keys.NewSpace(options.Namespace, options.ChannelPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("notifier: %w", err)
@@ -66,6 +70,7 @@ func NewSubscriber(client redis.UniversalClient, options SubscriberOptions) (*Hu
 			Op:         "notifier: subscribe",
 			Family:     family,
 			Log:        tel.Log,
+			Sharded:    sharded,
 		}),
 	}
 	h.ctx, h.stop = context.WithCancelCause(context.Background())

@@ -20,6 +20,7 @@ type eventLog struct {
 	space  keys.Space
 
 	// What only publishers need.
+	sharded   bool
 	length    int
 	tasks     int
 	retention time.Duration
@@ -71,7 +72,11 @@ func (l *eventLog) append(ctx context.Context, workflowID string, records []reco
 		pipe.PExpire(ctx, key, l.retention)
 	}
 	for _, r := range records {
-		pipe.Publish(ctx, k.Channel, r.body)
+		if l.sharded {
+			pipe.SPublish(ctx, k.Channel, r.body)
+		} else {
+			pipe.Publish(ctx, k.Channel, r.body)
+		}
 	}
 
 	cmds, err := pipe.Exec(ctx)

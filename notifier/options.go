@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/compozy/temporal-redis/internal/keys"
@@ -21,6 +22,10 @@ type PublisherOptions struct {
 	// ChannelPrefix goes before the channel names workflow:<id>, same
 	// characters. Publisher and subscriber must agree on it. Defaults to none.
 	ChannelPrefix string
+	// Sharded publishes by SPUBLISH, for subscribers with the same setting: on a
+	// Cluster a message then reaches the nodes of its slot only, not all. Defaults to
+	// false. Without a Cluster it is refused.
+	Sharded bool
 	// LogLength is how many events of a workflow id the log keeps, 16 to
 	// 10,000. Defaults to 500.
 	LogLength int
@@ -64,6 +69,10 @@ type SubscriberOptions struct {
 	// ChannelPrefix goes before the channel names, as in PublisherOptions.
 	// Defaults to none.
 	ChannelPrefix string
+	// Sharded subscribes by SSUBSCRIBE, with a connection to each owner of a channel's
+	// slot; publishers have the same setting. SubscribeAll then hears of new workflows
+	// by looking each CheckEvery. Defaults to false. Without a Cluster it is refused.
+	Sharded bool
 	// Buffer is how many events of a workflow id are held for subscriptions
 	// that are behind, 1 to 100,000. One that is further behind reads the log
 	// in Redis. Defaults to 1024.
@@ -150,6 +159,18 @@ func (o SubscriberOptions) validate() error {
 		within("ConnectTimeout", o.ConnectTimeout, time.Millisecond, maxDuration),
 		within("Timeout", o.Timeout, time.Millisecond, maxDuration),
 	)
+}
+
+// clusterOf is the client if it has shards.
+func clusterOf(sharded bool, client redis.UniversalClient) (*redis.ClusterClient, error) {
+	if !sharded {
+		return nil, nil //nolint:nilnil // none is needed
+	}
+	cluster, ok := client.(*redis.ClusterClient)
+	if !ok {
+		return nil, fmt.Errorf("notifier: %w: Sharded needs a Cluster's client, not a %T; leave it false", ErrInvalidOptions, client)
+	}
+	return cluster, nil
 }
 
 func prefixes(namespace, channelPrefix string) error {

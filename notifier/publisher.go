@@ -55,12 +55,16 @@ func NewPublisher(client redis.UniversalClient, options PublisherOptions) (*Back
 	if client == nil {
 		return nil, fmt.Errorf("notifier: %w: NewPublisher needs a client", ErrInvalidOptions)
 	}
+	if _, err := clusterOf(options.Sharded, client); err != nil {
+		return nil, err
+	}
 	space, err := keys.NewSpace(options.Namespace, options.ChannelPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("notifier: %w", err)
 	}
 	return newPublisher(&eventLog{
 		client:    client,
+		sharded:   options.Sharded,
 		space:     space,
 		length:    options.LogLength,
 		tasks:     options.SnapshotTasks,

@@ -80,6 +80,10 @@ type Options struct {
 	// ChannelPrefix goes before workflow:<id> in channel names. Defaults to
 	// none.
 	ChannelPrefix string
+	// ShardedEvents publishes and subscribes by sharded pub/sub, on a Cluster only:
+	// a message then reaches the nodes of its slot, not all. All processes set it, or
+	// none. Defaults to false.
+	ShardedEvents bool
 
 	// FailFast makes a worker whose Redis is away at the start refuse to start.
 	// Defaults to false: it starts, is not ready, and goes on when Redis
@@ -246,6 +250,7 @@ func (o Options) events(namespace string) notifier.PublisherOptions {
 	return notifier.PublisherOptions{
 		Namespace:     namespace,
 		ChannelPrefix: o.ChannelPrefix,
+		Sharded:       o.ShardedEvents,
 		DrainTimeout:  o.FlushTimeout,
 		Logger:        o.Logger,
 		Registerer:    o.Registerer,
@@ -256,6 +261,7 @@ func (o Options) subscriptions(namespace string) notifier.SubscriberOptions {
 	return notifier.SubscriberOptions{
 		Namespace:     namespace,
 		ChannelPrefix: o.ChannelPrefix,
+		Sharded:       o.ShardedEvents,
 		Logger:        o.Logger,
 		Registerer:    o.Registerer,
 	}

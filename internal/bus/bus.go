@@ -13,7 +13,7 @@ import (
 	"github.com/compozy/temporal-redis/internal/rediserr"
 )
 
-// Options are the settings of a Bus. All fields are required.
+// Options are the settings of a Bus. All fields but Sharded are required.
 type Options struct {
 	Probe      string        // channel for the bus' own bell, not shared with another process
 	ProbeEvery time.Duration // time between two of them, at least 50 ms
@@ -21,6 +21,10 @@ type Options struct {
 	Op         string        // operation in errors and logs, "notifier: subscribe"
 	Family     string        // key family in errors and logs
 	Log        *slog.Logger
+	// Sharded, if not nil, is the client once more: the channels are sharded
+	// (SSUBSCRIBE), with a connection to each owner of one's slot. Patterns are refused
+	// by Redis then.
+	Sharded *redis.ClusterClient
 }
 
 // Listener is told what happens on a channel. Both functions run on the

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -13,94 +15,121 @@ import (
 	"github.com/compozy/temporal-redis/internal/rediserr"
 )
 
-// silentAfter is how many probe intervals without any message mean that the
+// silentAfter is how many probe intervals without any message mean that a
 // connection is dead.
 const silentAfter = 3
 
-// errSilent says that the connection was given up.
-var errSilent = errors.New("nothing received, not even our own probe")
+var (
+	// errSilent says that a connection was given up.
+	errSilent = errors.New("nothing received, not even our own probe")
+	// errMoved says that a channel has another owner now.
+	errMoved = errors.New("the slot of a channel was moved to another node")
+)
 
-// session holds one connection until it breaks, nobody listens any more (nil
-// error), or the bus closes. listened says that a channel was confirmed on it.
+// session holds connections until one breaks, nobody listens any more (nil error), or
+// the bus closes. listened says that a channel was confirmed.
 func (b *Bus) session() (listened bool, err error) {
 	ctx, cancel := context.WithCancel(b.ctx)
-	defer cancel()
-	s := &session{bus: b, ctx: ctx, pubsub: b.client.Subscribe(ctx), have: make(map[string]bool)}
-	broken := make(chan error, 1)
-	received := make(chan struct{})
+	s := &session{bus: b, ctx: ctx, links: make(map[string]*link), have: make(map[string]*link), broken: make(chan error, 1)}
 	defer func() {
 		cancel()
-		_ = s.pubsub.Close() // ends the receiver; what it says of a broken connection is of no interest
-		<-received
+		for _, l := range s.links {
+			_ = l.pubsub.Close() // ends its receiver; what it says of a broken connection is of no interest
+		}
+		s.receivers.Wait()
 		b.reset()
-		listened = s.listened
+		listened = s.listened.Load()
 	}()
-	if err := s.start(); err != nil {
-		close(received)
+	if b.options.Sharded != nil {
+		b.options.Sharded.ReloadState(ctx)
+	} else if _, err := s.open("", b.options.Probe, b.client.Subscribe(ctx)); err != nil {
 		return false, err
 	}
-	go func() {
-		defer close(received)
-		broken <- s.receive()
-	}()
-	return false, s.keep(broken)
+	return false, s.keep()
 }
 
-// session is one connection.
+// session is one connection, or one to each owner of a channel's slot if the channels
+// are sharded.
 type session struct {
-	bus      *Bus
-	ctx      context.Context
-	pubsub   *redis.PubSub
-	pings    bool            // PING stands in for the probe
-	have     map[string]bool // channels asked for; belongs to keep
-	listened bool            // belongs to receive until it has returned
+	bus       *Bus
+	ctx       context.Context //nolint:containedctx // the session's own life
+	receivers sync.WaitGroup
+	broken    chan error
+	listened  atomic.Bool
+
+	// Only keep's goroutine uses these.
+	links map[string]*link // by the owner's address; "" if they are not sharded
+	have  map[string]*link // by the channels that were asked for
 }
 
-// start opens the connection. If we may not use the probe's channel, a PING has
-// to do: it finds a dead connection, not a server that publishers have left.
-func (s *session) start() error {
-	switch err := s.ring(); rediserr.Classify(s.ctx, err) {
+// link is one connection.
+type link struct {
+	session *session
+	pubsub  *redis.PubSub
+	probe   string // channel of its own bell
+	pings   bool   // PING stands in for the probe
+	probing atomic.Bool
+}
+
+// open begins to receive on a connection. If we may not use the probe's channel, a PING
+// has to do: it finds a dead connection, not a server that publishers have left.
+func (s *session) open(owner, probe string, pubsub *redis.PubSub) (*link, error) {
+	l := &link{session: s, pubsub: pubsub, probe: probe}
+	s.links[owner] = l
+	var err error
+	switch err = l.ring(); rediserr.Classify(s.ctx, err) {
 	case rediserr.OK:
-		return s.command(func(ctx context.Context) error { return s.pubsub.Subscribe(ctx, s.bus.options.Probe) })
+		err = s.command(func(ctx context.Context) error { return s.bus.subscribe(ctx, pubsub, []string{probe}) })
 	case rediserr.Denied, rediserr.Permanent:
-		s.pings = true
-		return s.command(func(ctx context.Context) error { return s.pubsub.Ping(ctx) })
+		l.pings = true
+		err = s.command(func(ctx context.Context) error { return pubsub.Ping(ctx) })
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.receivers.Go(func() { s.fail(l.receive()) })
+	return l, nil
+}
+
+// fail ends the session.
+func (s *session) fail(err error) {
+	if err == nil {
+		return
+	}
+	select {
+	case s.broken <- err:
 	default:
-		return err
 	}
 }
 
 // ring rings our own channel on the path that publishers use.
-func (s *session) ring() error {
-	return s.command(func(ctx context.Context) error {
-		return s.bus.client.Publish(ctx, s.bus.options.Probe, "").Err()
+func (l *link) ring() error {
+	return l.session.command(func(ctx context.Context) error {
+		if sharded := l.session.bus.options.Sharded; sharded != nil {
+			return sharded.SPublish(ctx, l.probe, "").Err()
+		}
+		return l.session.bus.client.Publish(ctx, l.probe, "").Err()
 	})
 }
 
 // keep asks for channels as they come and go, and probes.
-func (s *session) keep(broken <-chan error) error {
+func (s *session) keep() error {
 	probe := time.NewTicker(s.bus.options.ProbeEvery)
 	defer probe.Stop()
-	var probing chan error
 	for {
 		idle, err := s.reconcile()
 		if err != nil || idle {
 			return err
 		}
 		select {
-		case err := <-broken:
+		case err := <-s.broken:
 			return err
 		case <-s.bus.changed:
 		case <-probe.C:
-			if probing == nil {
-				probing = make(chan error, 1)
-				result := probing
-				s.bus.running.Go(func() { s.probe(result) })
-			}
-		case err := <-probing:
-			probing = nil
-			if err != nil {
-				return err
+			for _, l := range s.links {
+				if l.probing.CompareAndSwap(false, true) {
+					s.bus.running.Go(l.look)
+				}
 			}
 		case <-s.ctx.Done():
 			return s.ctx.Err()
@@ -108,16 +137,15 @@ func (s *session) keep(broken <-chan error) error {
 	}
 }
 
-// probe makes something come in. That Redis is away is no news here: then
-// nothing comes in, and receive notices.
-func (s *session) probe(result chan<- error) {
-	var err error
-	if s.pings {
-		err = s.command(func(ctx context.Context) error { return s.pubsub.Ping(ctx) })
-	} else if refused := s.ring(); rediserr.Classify(s.ctx, refused) == rediserr.Denied {
-		err = refused // begin anew, with pings
+// look makes something come in. That Redis is away is no news here: then nothing comes
+// in, and receive notices.
+func (l *link) look() {
+	defer l.probing.Store(false)
+	if l.pings {
+		l.session.fail(l.session.command(func(ctx context.Context) error { return l.pubsub.Ping(ctx) }))
+	} else if refused := l.ring(); rediserr.Classify(l.session.ctx, refused) == rediserr.Denied {
+		l.session.fail(refused) // begin anew, with pings
 	}
-	result <- err
 }
 
 // command bounds one command.
@@ -130,13 +158,14 @@ func (s *session) command(do func(context.Context) error) error {
 // maxChannels bounds one SUBSCRIBE.
 const maxChannels = 512
 
-// reconcile brings the connection's channels to what is wanted. It reports
+// reconcile brings the channels that are subscribed to what is wanted. It reports
 // whether nothing is.
 func (s *session) reconcile() (idle bool, err error) {
 	wanted, unwanted := s.difference()
 	for len(unwanted) > 0 {
-		n := together(unwanted)
-		if err := s.command(func(ctx context.Context) error { return s.unsubscribe(ctx, unwanted[:n]) }); err != nil {
+		n := s.together(unwanted)
+		l := s.have[unwanted[0]]
+		if err := s.command(func(ctx context.Context) error { return s.bus.unsubscribe(ctx, l.pubsub, unwanted[:n]) }); err != nil {
 			return false, err
 		}
 		for _, name := range unwanted[:n] {
@@ -145,20 +174,56 @@ func (s *session) reconcile() (idle bool, err error) {
 		unwanted = unwanted[n:]
 	}
 	for len(wanted) > 0 {
-		n := together(wanted)
-		if err := s.command(func(ctx context.Context) error { return s.subscribe(ctx, wanted[:n]) }); err != nil {
+		n := s.together(wanted)
+		l, err := s.linkFor(wanted[0])
+		if err != nil {
+			return false, err
+		}
+		if err := s.command(func(ctx context.Context) error { return s.bus.subscribe(ctx, l.pubsub, wanted[:n]) }); err != nil {
 			return false, err
 		}
 		for _, name := range wanted[:n] {
-			s.have[name] = true
+			s.have[name] = l
 		}
 		wanted = wanted[n:]
 	}
 	return len(s.have) == 0, nil
 }
 
-// together is how many of the names go in one command: patterns or channels, not both.
-func together(names []string) int {
+// linkFor is the connection for a channel.
+func (s *session) linkFor(name string) (*link, error) {
+	sharded := s.bus.options.Sharded
+	if sharded == nil {
+		return s.links[""], nil
+	}
+	owner, err := sharded.MasterForKey(s.ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	addr := owner.Options().Addr
+	if l := s.links[addr]; l != nil {
+		return l, nil
+	}
+	// The probe shares the slot of the channel, and so its owner.
+	return s.open(addr, s.bus.options.Probe+"{"+tagOf(name)+"}", owner.SSubscribe(s.ctx))
+}
+
+// tagOf is the part of a name that decides on its slot.
+func tagOf(name string) string {
+	if _, rest, ok := strings.Cut(name, "{"); ok {
+		if tag, _, closed := strings.Cut(rest, "}"); closed && tag != "" {
+			return tag
+		}
+	}
+	return name
+}
+
+// together is how many of the names go in one command: patterns or channels, not both;
+// one if they are sharded, since all of a command have to share a slot.
+func (s *session) together(names []string) int {
+	if s.bus.options.Sharded != nil {
+		return 1
+	}
 	n := 1
 	for n < min(len(names), maxChannels) && strings.HasPrefix(names[n], patternMark) == strings.HasPrefix(names[0], patternMark) {
 		n++
@@ -166,18 +231,26 @@ func together(names []string) int {
 	return n
 }
 
-func (s *session) subscribe(ctx context.Context, names []string) error {
-	if patterns, ok := patternsOf(names); ok {
-		return s.pubsub.PSubscribe(ctx, patterns...)
+func (b *Bus) subscribe(ctx context.Context, pubsub *redis.PubSub, names []string) error {
+	patterns, ok := patternsOf(names)
+	switch {
+	case ok:
+		return pubsub.PSubscribe(ctx, patterns...)
+	case b.options.Sharded != nil:
+		return pubsub.SSubscribe(ctx, names...)
 	}
-	return s.pubsub.Subscribe(ctx, names...)
+	return pubsub.Subscribe(ctx, names...)
 }
 
-func (s *session) unsubscribe(ctx context.Context, names []string) error {
-	if patterns, ok := patternsOf(names); ok {
-		return s.pubsub.PUnsubscribe(ctx, patterns...)
+func (b *Bus) unsubscribe(ctx context.Context, pubsub *redis.PubSub, names []string) error {
+	patterns, ok := patternsOf(names)
+	switch {
+	case ok:
+		return pubsub.PUnsubscribe(ctx, patterns...)
+	case b.options.Sharded != nil:
+		return pubsub.SUnsubscribe(ctx, names...)
 	}
-	return s.pubsub.Unsubscribe(ctx, names...)
+	return pubsub.Unsubscribe(ctx, names...)
 }
 
 func patternsOf(names []string) (patterns []string, ok bool) {
@@ -197,7 +270,7 @@ func (s *session) difference() (wanted, unwanted []string) {
 	s.bus.mu.Lock()
 	defer s.bus.mu.Unlock()
 	for name := range s.bus.channels {
-		if !s.have[name] {
+		if s.have[name] == nil {
 			wanted = append(wanted, name)
 		}
 	}
@@ -213,14 +286,15 @@ func (s *session) difference() (wanted, unwanted []string) {
 }
 
 // receive hands out what comes in, until the connection breaks.
-func (s *session) receive() error {
+func (l *link) receive() error {
+	s := l.session
 	silence := silentAfter * s.bus.options.ProbeEvery
 	// The context of a receive only governs the client's own attempt to connect
 	// again after an error. That is our business: an ended context forgoes it.
 	ended, end := context.WithCancel(context.Background())
 	end()
 	for {
-		message, err := s.pubsub.ReceiveTimeout(ended, silence)
+		message, err := l.pubsub.ReceiveTimeout(ended, silence)
 		if err != nil {
 			var timeout interface{ Timeout() bool }
 			if errors.As(err, &timeout) && timeout.Timeout() {
@@ -231,12 +305,16 @@ func (s *session) receive() error {
 		switch m := message.(type) {
 		case *redis.Subscription:
 			switch m.Kind {
-			case "subscribe":
-				s.listened = true
+			case "subscribe", "ssubscribe":
+				s.listened.Store(true)
 				s.bus.confirm(m.Channel)
 			case "psubscribe":
-				s.listened = true
+				s.listened.Store(true)
 				s.bus.confirm(patternMark + m.Channel)
+			case "sunsubscribe":
+				if s.bus.wants(m.Channel) {
+					return errMoved
+				}
 			}
 		case *redis.Message:
 			if m.Pattern != "" {
@@ -248,14 +326,21 @@ func (s *session) receive() error {
 	}
 }
 
+// wants tells whether somebody listens to a channel.
+func (b *Bus) wants(name string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.channels[name] != nil
+}
+
 // confirm tells a channel's listeners that it is subscribed.
 func (b *Bus) confirm(name string) {
 	b.listening()
-	if name == b.options.Probe {
-		return
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.channels[name] == nil { // a probe's
+		return
+	}
 	b.confirmed[name] = true
 	for r := range b.channels[name] {
 		r.confirm()

@@ -107,6 +107,7 @@ func runChild(role string) int {
 	w := sdkworker.New(c, queue, sdkworker.Options{MaxConcurrentActivityExecutionSize: 4})
 	w.RegisterWorkflow(contest)
 	w.RegisterWorkflow(duel)
+	w.RegisterWorkflow(solo)
 	w.RegisterActivityWithOptions(func(ctx context.Context) error { return section(ctx, referee) },
 		activity.RegisterOptions{Name: "section"})
 	if err := w.Start(); err != nil {
