@@ -36,6 +36,9 @@ func (n *NotificationSystem[M, X]) Subscribe(ctx context.Context, channels ...st
 	}
 	return n.subscribe(ctx, func(s *hearing[M, X]) error {
 		for _, channel := range channels {
+			if strings.HasPrefix(channel, "\x00") {
+				return fmt.Errorf("failed to confirm subscription: %q is no name of a channel", channel)
+			}
 			id, ok := strings.CutPrefix(channel, workflowChannel)
 			if err := s.listen(ok, id, channel); err != nil {
 				return fmt.Errorf("failed to confirm subscription: %w", err)

@@ -108,14 +108,15 @@ func readHeader(ctx context.Context) (e envelope, err error) {
 }
 
 // TaskOf is the task name and the number of the call that a scheduled activity's header
-// has, as in events: "" and 0 if it was scheduled without the plugin.
-func TaskOf(header *commonpb.Header) (task string, call int64) {
+// has, as in events: "" and 0 if it was scheduled without the plugin. published is false
+// if the call's own policy has its status off.
+func TaskOf(header *commonpb.Header) (task string, call int64, published bool) {
 	var e envelope
 	payload, ok := header.GetFields()[headerKey]
 	if !ok || converter.GetDefaultDataConverter().FromPayload(payload, &e) != nil {
-		return "", 0
+		return "", 0, true
 	}
-	return cut(e.Task, MaxTaskBytes), max(e.Call, 0)
+	return cut(e.Task, MaxTaskBytes), max(e.Call, 0), e.Policy.Status != Off
 }
 
 // Header returns the header with which an activity started outside a workflow,

@@ -26,6 +26,9 @@ func (w *workerInterceptor) status(ctx context.Context, c *call, next handler) (
 	ended := false
 	defer func() {
 		if !ended { // the user's code panics; Temporal makes an error of it further out
+			if c.paced != nil {
+				c.paced.Flush()
+			}
 			w.publishAttempt(ctx, c, notifier.StatusFailed, reasonPanic)
 		}
 	}()

@@ -119,7 +119,7 @@ func (a *acquisition) contend(ctx context.Context, once bool) (*Lease, error) {
 	}()
 	look := false
 	if !once && a.manager.turns.mustYield(a.resource) { // listen before asking
-		watch = a.manager.waiter.listen(a.keys, time.Until(a.bound))
+		watch = a.manager.waiter.listen(a.keys, time.Until(a.bound), true)
 		err := a.await(ctx, watch.rung(), yieldPatience)
 		if look = errors.Is(err, errLook); err != nil && !look {
 			return nil, err
@@ -139,7 +139,7 @@ func (a *acquisition) contend(ctx context.Context, once bool) (*Lease, error) {
 			return nil, a.notAcquired()
 		}
 		if watch == nil {
-			watch = a.manager.waiter.listen(a.keys, time.Until(a.bound))
+			watch = a.manager.waiter.listen(a.keys, time.Until(a.bound), false)
 		} else if !look {
 			watch.again()
 		}

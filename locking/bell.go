@@ -54,8 +54,8 @@ type quorumBells struct {
 	bells []*bells
 }
 
-func (q quorumBells) listen(k lockKeys, atMost time.Duration) vigil {
-	return q.bells[q.home(k)].listen(k, atMost)
+func (q quorumBells) listen(k lockKeys, atMost time.Duration, polite bool) vigil {
+	return q.bells[q.home(k)].listen(k, atMost, polite)
 }
 
 func (q quorumBells) close() {
@@ -75,8 +75,8 @@ func newBells(base redis.UniversalClient, marks bool, pass func(context.Context,
 	}
 }
 
-func (b *bells) listen(k lockKeys, atMost time.Duration) vigil {
-	v := &bellVigil{bells: b, keys: k, until: time.Now().Add(atMost), heard: make(chan struct{}, 1)}
+func (b *bells) listen(k lockKeys, atMost time.Duration, polite bool) vigil {
+	v := &bellVigil{bells: b, keys: k, until: time.Now().Add(atMost), heard: make(chan struct{}, 1), polite: polite}
 	v.again()
 	return v
 }
@@ -90,7 +90,8 @@ func (b *bells) close() {
 	}
 }
 
-// drop closes the connections to a master; the waits that go on get new ones.
+// drop closes the connections to a master. The waits that go on beside poll; later ones
+// get new connections.
 func (b *bells) drop(client *redis.Client) {
 	b.mu.Lock()
 	if addr := client.Options().Addr; b.clients[addr] == client {

@@ -106,7 +106,7 @@ func TestBells_wake_the_one_that_listened_longest(t *testing.T) {
 	for i := range processes {
 		var waiter *bells
 		waiter, ring = b.bells(b.server.Options())
-		vigils[i] = waiter.listen(b.keys, testPatience)
+		vigils[i] = waiter.listen(b.keys, testPatience, false)
 		defer vigils[i].end()
 		eventually(t, "it listens", func() bool { return b.blocked() == i+1 })
 	}
@@ -129,7 +129,7 @@ func TestBells_keep_a_ring_for_one_who_is_about_to_listen(t *testing.T) {
 	waiter, ring := b.bells(b.server.Options())
 	ring()
 	ring() // no more than one is kept
-	v := waiter.listen(b.keys, testPatience)
+	v := waiter.listen(b.keys, testPatience, false)
 	defer v.end()
 	heard(t, v)
 	v.again()
@@ -143,11 +143,11 @@ func TestBells_end_a_wait_at_once_and_leave_no_one_blocked(t *testing.T) {
 	b := newBelfry(t)
 	waiter, _ := b.bells(b.server.Options())
 	for range 10 {
-		v := waiter.listen(b.keys, time.Hour)
+		v := waiter.listen(b.keys, time.Hour, false)
 		v.end()
 		v.end()
 	}
-	v := waiter.listen(b.keys, time.Hour)
+	v := waiter.listen(b.keys, time.Hour, false)
 	eventually(t, "it listens", func() bool { return b.blocked() == 1 })
 	v.end()
 	eventually(t, "nobody listens", func() bool { return b.blocked() == 0 && len(waiter.lines) == 0 })
@@ -160,9 +160,9 @@ func TestBells_pass_on_a_ring_that_came_too_late(t *testing.T) {
 	stayer, _ := b.bells(b.server.Options())
 	for round := range 100 {
 		b.keys.queue = fmt.Sprintf("queue:%d", round) // its own: a ring may be passed on needlessly
-		leaving := leaver.listen(b.keys, testPatience)
+		leaving := leaver.listen(b.keys, testPatience, false)
 		eventually(t, "the leaver listens", func() bool { return b.blocked() == 1 })
-		staying := stayer.listen(b.keys, testPatience)
+		staying := stayer.listen(b.keys, testPatience, false)
 		eventually(t, "both listen", func() bool { return b.blocked() == 2 })
 		var wg sync.WaitGroup
 		wg.Go(ring)
@@ -187,7 +187,7 @@ func TestBells_poll_where_redis_lets_nobody_listen(t *testing.T) {
 			options := b.server.Options()
 			options.Username, options.Password = "locker", "pw"
 			waiter, _ := b.bells(options)
-			v := waiter.listen(b.keys, 2*time.Second)
+			v := waiter.listen(b.keys, 2*time.Second, false)
 			if name != "no CLIENT UNBLOCK" {
 				heard(t, v) // to look at once
 			} else {
@@ -195,7 +195,7 @@ func TestBells_poll_where_redis_lets_nobody_listen(t *testing.T) {
 			}
 			v.end()
 			eventually(t, "later waits poll", waiter.rests)
-			polling := waiter.listen(b.keys, time.Minute)
+			polling := waiter.listen(b.keys, time.Minute, false)
 			defer polling.end()
 			if pause := polling.patience(0); pause > pollLast {
 				t.Fatalf("looks every %s only", pause)
@@ -208,7 +208,7 @@ func TestBells_look_by_themselves_when_the_connection_breaks(t *testing.T) {
 	t.Parallel()
 	b := newBelfry(t)
 	waiter, _ := b.bells(b.server.Options())
-	v := waiter.listen(b.keys, time.Hour)
+	v := waiter.listen(b.keys, time.Hour, false)
 	defer v.end()
 	eventually(t, "it listens", func() bool { return b.blocked() == 1 })
 	b.server.Kill()
@@ -226,7 +226,7 @@ func TestBells_give_up_a_connection_on_which_no_answer_comes(t *testing.T) {
 	options := b.server.Options()
 	options.Addr = proxy.Addr()
 	waiter, _ := b.bells(options)
-	v := waiter.listen(b.keys, time.Hour)
+	v := waiter.listen(b.keys, time.Hour, false)
 	eventually(t, "it listens", func() bool { return b.blocked() == 1 })
 	proxy.BlackHole(faultproxy.ToClient)
 	v.end()
@@ -238,7 +238,7 @@ func TestBells_give_up_a_connection_on_which_no_answer_comes(t *testing.T) {
 	if waiter.rests() {
 		t.Error("later waits poll, although they could listen")
 	}
-	v = waiter.listen(b.keys, time.Hour)
+	v = waiter.listen(b.keys, time.Hour, false)
 	eventually(t, "the next wait listens", func() bool { return b.blocked() == 1 })
 	v.end()
 }

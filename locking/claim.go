@@ -59,6 +59,7 @@ type quorumClaim struct {
 	granted grant
 	over    bool          // it is being given back: nothing may be obtained any more
 	awaited bool          // somebody is to be woken
+	freed   bool          // a majority has it no more
 	longest time.Duration // that a master may keep it
 	asking  int           // rounds and calls that are not over
 }

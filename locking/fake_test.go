@@ -268,7 +268,7 @@ func over(t *testing.T, ctx context.Context) {
 
 type pollWaiter struct{}
 
-func (pollWaiter) listen(lockKeys, time.Duration) vigil { return &poller{} }
+func (pollWaiter) listen(lockKeys, time.Duration, bool) vigil { return &poller{} }
 func (pollWaiter) close()                               {}
 
 // fakeManager is a Manager on fake masters, closed at the end of the test.

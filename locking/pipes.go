@@ -15,22 +15,26 @@ const pipesAtOnce = 2
 // pipes sends pipelines to one master. Where many callers come at the same time,
 // their pipelines travel together.
 type pipes struct {
-	shared *trips.Trips[redis.Pipeliner] // nil: a Cluster, where one node would hold up the others
+	client redis.UniversalClient
+	shared *trips.Trips[redis.Pipeliner] // nil: of a client that speaks to several servers, of which one would hold up the others
 }
 
 func newPipes(client redis.UniversalClient, log *slog.Logger) *pipes {
-	if _, ok := client.(*redis.ClusterClient); ok {
-		return &pipes{}
+	p := &pipes{client: client}
+	if _, ok := client.(*redis.Client); ok {
+		p.shared = &trips.Trips[redis.Pipeliner]{
+			Send: p.send, Size: func(redis.Pipeliner) int { return 1 }, AtOnce: pipesAtOnce,
+			// What is given up must not reach Redis behind what takes it back.
+			Stay: true,
+			Op:   "locking: ask a master", Family: "lock", Log: log,
+		}
 	}
-	return &pipes{shared: &trips.Trips[redis.Pipeliner]{
-		Send: sendTogether, Size: func(redis.Pipeliner) int { return 1 }, AtOnce: pipesAtOnce,
-		Op: "locking: ask a master", Family: "lock", Log: log,
-	}}
+	return p
 }
 
-// exec sends a pipeline. Its commands have their own errors. If exec returns an error
-// they must not be looked at: ctx has ended or the pipes were closed, and the commands
-// may still be under way.
+// exec sends a pipeline. Its commands have their own errors. If exec returns an error,
+// none was sent, or it is not known what became of them: then they have none, and are
+// not to be looked at.
 func (p *pipes) exec(ctx context.Context, pipe redis.Pipeliner) error {
 	if p.shared == nil {
 		_, _ = pipe.Exec(ctx)
@@ -39,16 +43,33 @@ func (p *pipes) exec(ctx context.Context, pipe redis.Pipeliner) error {
 	return p.shared.Do(ctx, pipe)
 }
 
-func sendTogether(ctx context.Context, all []redis.Pipeliner) error {
-	first := all[0]
-	for _, other := range all[1:] {
-		for _, cmd := range other.Cmds() {
-			_ = first.Process(ctx, cmd) // appends it
-		}
+// send makes one trip. A shared one ends by itself, since it lives until the last of
+// the callers' deadlines; and it is not sent again by the client: who was answered
+// already would get another answer. Its callers ask again if they want to.
+func (*pipes) send(ctx context.Context, all []redis.Pipeliner) error {
+	if len(all) == 1 {
+		_, _ = all[0].Exec(ctx)
+		return nil
 	}
-	_, _ = first.Exec(ctx)
+	ctx, cancel := context.WithTimeout(ctx, opTimeout)
+	defer cancel()
+	together := all[0]
+	cmds := together.Cmds()
+	together.Discard()
+	_ = together.Process(ctx, once{cmds[0]}) // appends it
+	_ = together.BatchProcess(ctx, cmds[1:]...)
+	for _, other := range all[1:] {
+		_ = together.BatchProcess(ctx, other.Cmds()...)
+	}
+	_, _ = together.Exec(ctx)
 	return nil
 }
+
+// once is a command that keeps its pipeline from being sent again by the client.
+type once struct{ redis.Cmder }
+
+// NoRetry implements redis.Cmder.
+func (once) NoRetry() bool { return true }
 
 // close waits for what is under way. Nobody uses the pipes any more.
 func (p *pipes) close() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 )
 
 // errFree says that a master has, for sure, nothing of a claim.
@@ -23,7 +24,6 @@ func (c *quorumClaim) release(ctx context.Context, waited func()) error {
 	had := standing
 	confirmed := false // set before ask ends
 	var failed error
-	wake := func() { c.wake(ctx, waited) }
 	c.round(ctx, round{
 		key: c.keys.lock,
 		do:  func(ctx context.Context, i int) error { return c.giveUp(ctx, i, waited) },
@@ -41,19 +41,20 @@ func (c *quorumClaim) release(ctx context.Context, waited func()) error {
 				failed = worse(failed, err)
 			}
 			confirmed = released+free >= c.majority()
-			return released >= c.majority()
+			enough := released >= c.majority()
+			if confirmed && c.free() && !enough {
+				c.spawn(func() { c.wake(ctx, waited) }) // the others may take their time
+			}
+			return enough
 		},
 		finally: func() {
-			if confirmed && !c.single() {
-				wake() // the home may have answered last
-				if c.holds() {
-					c.spawn(c.releaseRest)
-				}
+			if confirmed && !c.single() && c.holds() {
+				c.spawn(c.releaseRest)
 			}
 		},
 	})
 	if confirmed {
-		wake()
+		c.wake(ctx, waited) // and let others go first, if there are any
 	}
 	switch {
 	case !confirmed:
@@ -90,23 +91,43 @@ func (c *quorumClaim) giveUp(ctx context.Context, i int, waited func()) error {
 			err = errFree
 		}
 	default:
+		if i == c.home(c.keys) && !c.single() && c.grant().fence > 0 {
+			c.await() // it may have waiters, and had no part in the lease
+		}
 		return errFree
 	}
-	if err == nil || errors.Is(err, errGone) || errors.Is(err, errFree) {
-		c.set(i, seat{})
+	if err != nil && !errors.Is(err, errGone) && !errors.Is(err, errFree) {
+		return err
 	}
-	if with != nil && with.waited() && (err == nil || errors.Is(err, errFree)) {
-		if c.single() {
-			if waited != nil {
-				waited()
-			}
-			return err
+	c.set(i, seat{})
+	switch {
+	case with == nil || !with.waited():
+	case !c.single():
+		if c.await() {
+			c.spawn(func() { c.wake(ctx, nil) })
 		}
-		c.mu.Lock()
-		c.awaited = true
-		c.mu.Unlock()
+	case err == nil && waited != nil:
+		waited()
 	}
 	return err
+}
+
+// await notes that somebody is to be woken. It is true if that may be done: a majority
+// is free, and this is the only one who says so.
+func (c *quorumClaim) await() (due bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	due = c.freed && !c.awaited
+	c.awaited = true
+	return due
+}
+
+// free notes that a majority is free. It is true if somebody is to be woken.
+func (c *quorumClaim) free() (due bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.freed = true
+	return c.awaited
 }
 
 // farewell goes with the release of the master on which waiters listen.
@@ -120,23 +141,28 @@ func (c *quorumClaim) farewell(i int) farewell {
 	return &asking{mark: c.keys.mark}
 }
 
-// wake wakes the next waiter once, if the home told of one. waited, if not nil, is
-// called when it was there.
+// wake wakes the next waiter, if somebody is to be woken and was not yet. waited, if not
+// nil, is called when a waiter was there. A home that does not answer wakes nobody:
+// waiters look for themselves.
 func (c *quorumClaim) wake(ctx context.Context, waited func()) {
+	home := c.nodes[c.home(c.keys)]
 	c.mu.Lock()
-	awaited := c.awaited
+	due := c.awaited && home.rest.until.Load() == 0
 	c.awaited = false
 	c.mu.Unlock()
-	if !awaited {
+	if !due {
 		return
 	}
-	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), opTimeout)
+	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), wakeTimeout)
 	defer cancel()
-	heard, err := c.nodes[c.home(c.keys)].ring(own, c.keys)
+	heard, err := home.ring(own, c.keys)
 	if err == nil && heard && waited != nil {
 		waited()
 	}
 }
+
+// wakeTimeout bounds the waking of a waiter, who looks by itself after a second.
+const wakeTimeout = time.Second
 
 // releaseRest goes on with the masters that did not confirm, until the lock has
 // expired there.

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/temporal-redis/internal/rediserr"
 )
 
 // ringTTL is how long a ring that nobody heard waits for a waiter who was just
@@ -49,4 +51,7 @@ func (*asking) before(context.Context, redis.Pipeliner) {}
 
 func (a *asking) after(ctx context.Context, pipe redis.Pipeliner) { a.there = pipe.Exists(ctx, a.mark) }
 
-func (a *asking) waited() bool { return a.there != nil && a.there.Err() == nil && a.there.Val() > 0 }
+// waited is also true where Redis does not let us ask.
+func (a *asking) waited() bool {
+	return a.there != nil && (a.there.Val() > 0 || classOf(a.there.Err()) == rediserr.Denied)
+}

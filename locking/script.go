@@ -36,11 +36,23 @@ type scripter struct {
 var _ redis.Scripter = scripter{}
 
 func (s scripter) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
+	if s.alone(ctx) {
+		return s.UniversalClient.EvalSha(ctx, sha, keys, args...)
+	}
 	return s.run(ctx, func(pipe redis.Pipeliner) *redis.Cmd { return pipe.EvalSha(ctx, sha, keys, args...) })
 }
 
 func (s scripter) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
+	if s.alone(ctx) {
+		return s.UniversalClient.Eval(ctx, script, keys, args...)
+	}
 	return s.run(ctx, func(pipe redis.Pipeliner) *redis.Cmd { return pipe.Eval(ctx, script, keys, args...) })
+}
+
+// alone tells whether a script goes as a command of its own: a Cluster's client sends
+// those to the new master after a fail-over sooner than pipelines.
+func (s scripter) alone(ctx context.Context) bool {
+	return s.pipes.shared == nil && ctx.Value(attendantKey{}) == nil
 }
 
 func (s scripter) run(ctx context.Context, script func(redis.Pipeliner) *redis.Cmd) *redis.Cmd {

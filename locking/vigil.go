@@ -19,7 +19,9 @@ type bellVigil struct {
 	keys  lockKeys
 	until time.Time
 	heard chan struct{}
-	poll  poller
+	// polite says that others go first: that the lock is free is no reason to ask.
+	polite bool
+	poll   poller
 
 	mu     sync.Mutex
 	line   *line // nil: not listening
@@ -110,7 +112,8 @@ func (v *bellVigil) hear(l *line) error {
 func (v *bellVigil) announce(ctx context.Context, conn *redis.Conn) (free bool, id int64, err error) {
 	var (
 		number *redis.IntCmd
-		mark   *redis.StatusCmd
+		mark   *redis.BoolCmd
+		longer *redis.Cmd
 		left   *redis.DurationCmd
 	)
 	v.mu.Lock()
@@ -120,7 +123,9 @@ func (v *bellVigil) announce(ctx context.Context, conn *redis.Conn) (free bool, 
 		number = p.ClientID(ctx)
 		p.ClientSetName(ctx, listener(v.keys)) // for List; no matter if it may not
 		if first {
-			mark = p.Set(ctx, v.keys.mark, "1", max(time.Until(v.until), 0)+bellPatience)
+			life := max(time.Until(v.until), 0) + bellPatience
+			mark = p.SetNX(ctx, v.keys.mark, "1", life)
+			longer = p.Do(ctx, "pexpire", v.keys.mark, life.Milliseconds(), "gt") // another's may be shorter
 			left = p.PTTL(ctx, v.keys.lock)
 		}
 		return nil
@@ -131,13 +136,13 @@ func (v *bellVigil) announce(ctx context.Context, conn *redis.Conn) (free bool, 
 	if !first {
 		return false, number.Val(), nil
 	}
-	if err := errors.Join(mark.Err(), left.Err()); err != nil {
+	if err := errors.Join(mark.Err(), longer.Err(), left.Err()); err != nil {
 		return false, 0, err
 	}
 	v.mu.Lock()
 	v.marked = true
 	v.mu.Unlock()
-	return left.Val() == -2, number.Val(), nil
+	return left.Val() == -2 && !v.polite, number.Val(), nil
 }
 
 func (v *bellVigil) over() bool {

@@ -8,8 +8,8 @@ import (
 // waiter tells Acquire when to try a held resource again.
 type waiter interface {
 	// listen starts to wait for the resource's release, for atMost the given
-	// time.
-	listen(k lockKeys, atMost time.Duration) vigil
+	// time. polite says that others go first if the resource is free by now.
+	listen(k lockKeys, atMost time.Duration, polite bool) vigil
 	// close gives up connections. Every vigil has ended, or is to end now.
 	close()
 }

@@ -19,6 +19,8 @@ import (
 const (
 	// enlistEvery is how often a publisher notes a workflow id that goes on.
 	enlistEvery = time.Hour
+	// endedFor is for how long one that ended is still known, for who was not told.
+	endedFor = 2 * time.Minute
 	// maxEnlisted bounds what a publisher remembers of that; past it, it begins anew.
 	maxEnlisted = 10_000
 )
@@ -31,7 +33,7 @@ type roll struct {
 
 // change says whether a batch changes what is to be noted of a workflow id: that it is
 // active, or that it has ended.
-func (r *roll) change(workflowID string, records []record, now time.Time) (active, changed bool) {
+func (r *roll) change(workflowID string, records []record, now time.Time, every time.Duration) (active, changed bool) {
 	begins, ends := false, false
 	for _, rec := range records {
 		if rec.event.Kind == KindStatus && rec.event.OfWorkflow() {
@@ -48,7 +50,7 @@ func (r *roll) change(workflowID string, records []record, now time.Time) (activ
 	case known && at.IsZero():
 		return true, begins // else it is what came late of one that has ended
 	}
-	return true, !known || now.Sub(at) >= enlistEvery
+	return true, begins || !known || now.Sub(at) >= every
 }
 
 // note remembers what was noted.
@@ -66,13 +68,13 @@ func (r *roll) note(workflowID string, active bool, now time.Time) {
 
 // enlist notes in Redis what a batch changes. If that fails, the next batch tries
 // again.
-func (p *BackgroundPublisher) enlist(workflowID string, records []record) {
+func (p *BackgroundPublisher) enlist(ctx context.Context, workflowID string, records []record) {
 	now := time.Now()
-	active, changed := p.roll.change(workflowID, records, now)
+	active, changed := p.roll.change(workflowID, records, now, min(enlistEvery, p.options.Retention/2))
 	if !changed {
 		return
 	}
-	err := p.try(p.ctx, func(ctx context.Context) error { return p.sink.enlist(ctx, workflowID, active) })
+	err := p.try(ctx, func(ctx context.Context) error { return p.sink.enlist(ctx, workflowID, active) })
 	if err == nil {
 		p.roll.note(workflowID, active, now)
 	}
@@ -86,7 +88,11 @@ func (l *eventLog) enlist(ctx context.Context, workflowID string, active bool) e
 			p.ZAdd(ctx, key, redis.Z{Score: float64(now.UnixMilli()), Member: workflowID})
 			p.ZRemRangeByScore(ctx, key, "-inf", strconv.FormatInt(now.Add(-l.retention).UnixMilli(), 10))
 		} else {
+			ended := l.space.Ended()
 			p.ZRem(ctx, key, workflowID)
+			p.ZAdd(ctx, ended, redis.Z{Score: float64(now.UnixMilli()), Member: workflowID})
+			p.ZRemRangeByScore(ctx, ended, "-inf", strconv.FormatInt(now.Add(-endedFor).UnixMilli(), 10))
+			p.PExpire(ctx, ended, endedFor)
 		}
 		p.PExpire(ctx, key, l.retention)
 		return nil
@@ -114,4 +120,12 @@ func (h *Hub) Active(ctx context.Context, cursor uint64, limit int) (workflowIDs
 		workflowIDs = append(workflowIDs, members[i])
 	}
 	return workflowIDs, next, nil
+}
+
+// justEnded lists the workflow ids that ended within the last minutes.
+func (h *Hub) justEnded(ctx context.Context) ([]string, error) {
+	bounded, cancel := context.WithTimeout(ctx, h.options.Timeout)
+	defer cancel()
+	ids, err := h.log.client.ZRange(bounded, h.log.space.Ended(), 0, -1).Result()
+	return ids, rediserr.Wrap(ctx, "notifier: list workflows that ended", family, err)
 }

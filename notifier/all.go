@@ -2,9 +2,11 @@ package notifier
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/compozy/temporal-redis/internal/bus"
@@ -13,9 +15,13 @@ import (
 // listEvery is how often SubscribeAll looks for workflow ids of which it heard nothing.
 const listEvery = 30 * time.Second
 
-// lingering is how long a workflow that ended is listened to, since its id may be used
-// again.
-const lingering = 10 * time.Second
+const (
+	// lingering is how long a workflow that ended is listened to, since its id may be
+	// used again; and one of which nothing is in the log.
+	lingering = 10 * time.Second
+	// idling is how long one is that says nothing. A bell or the list brings it back.
+	idling = 10 * time.Minute
+)
 
 // All is a subscription to all workflow ids. Events of one workflow id come in order.
 // Safe for concurrent use.
@@ -25,14 +31,17 @@ type All struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	out    chan Event
-	news   chan string // workflow ids that were heard of
-	look   chan struct{}
+	began  time.Time
+	wake   chan struct{} // there is something in news, or a reason to look
+	looks  atomic.Bool
 
 	running sync.WaitGroup // the workflow ids that are followed
 
 	mu        sync.Mutex
+	news      map[string]struct{} // workflow ids that were heard of and are not followed
 	following map[string]struct{}
-	left      map[string]position // where those were that are followed no more
+	left      map[string]position  // where those were that are followed no more
+	foreign   map[string]time.Time // of which there was nothing in the log: left alone until then
 	err       error
 }
 
@@ -58,8 +67,8 @@ func (h *Hub) SubscribeAll(ctx context.Context, opts ...SubscribeOption) (*All, 
 	}
 	defer h.running.Done()
 	a := &All{
-		hub: h, opts: opts, out: make(chan Event, 16),
-		news: make(chan string, 1024), look: make(chan struct{}, 1), following: make(map[string]struct{}), left: make(map[string]position),
+		hub: h, opts: opts, out: make(chan Event, 16), wake: make(chan struct{}, 1), began: time.Now(),
+		news: make(map[string]struct{}), following: make(map[string]struct{}), left: make(map[string]position), foreign: make(map[string]time.Time),
 	}
 	a.ctx, a.cancel = context.WithCancel(ctx)
 	stop := context.AfterFunc(h.ctx, a.cancel)
@@ -120,17 +129,46 @@ func (a *All) heard(channel, _ string) {
 	if !ok {
 		return
 	}
-	select {
-	case a.news <- id:
-	default:
-		a.lookAgain() // the list has it
+	a.mu.Lock()
+	_, known := a.following[id]
+	if known = known || time.Now().Before(a.foreign[id]); !known {
+		a.news[id] = struct{}{}
+	}
+	a.mu.Unlock()
+	if !known {
+		a.nudge()
 	}
 }
 
 func (a *All) lookAgain() {
+	a.looks.Store(true)
+	a.nudge()
+}
+
+func (a *All) nudge() {
 	select {
-	case a.look <- struct{}{}:
+	case a.wake <- struct{}{}:
 	default:
+	}
+}
+
+// takeNews follows what was heard of.
+func (a *All) takeNews() {
+	a.mu.Lock()
+	news := a.news
+	a.news = make(map[string]struct{})
+	a.mu.Unlock()
+	for id := range news {
+		a.admit(id, a.fromBeginning())
+	}
+}
+
+// fromBeginning begins with all events of a log that began with us, and with the states
+// of an older one.
+func (a *All) fromBeginning() SubscribeOption {
+	return func(s *subscribeSettings) {
+		FromStart()(s)
+		s.since = a.began
 	}
 }
 
@@ -158,13 +196,26 @@ func (a *All) run(ctx context.Context) {
 		select {
 		case <-a.ctx.Done():
 			return
-		case id := <-a.news:
-			a.admit(id, FromStart())
-		case <-a.look:
-			_ = a.list(a.ctx, FromStart()) // the subscriptions tell of an outage; the next tick looks again
+		case <-a.wake:
+			a.takeNews()
 		case <-tick.C:
-			_ = a.list(a.ctx, FromStart())
+			a.looks.Store(true)
 		}
+		if a.looks.Swap(false) { // the subscriptions tell of an outage; the next tick looks again
+			_ = a.list(a.ctx, a.fromBeginning())
+			a.listEnded()
+		}
+	}
+}
+
+// listEnded follows what ended while nothing was heard.
+func (a *All) listEnded() {
+	ids, err := a.hub.justEnded(a.ctx)
+	if err != nil {
+		return
+	}
+	for _, id := range ids {
+		a.admit(id, a.fromBeginning())
 	}
 }
 
@@ -215,13 +266,19 @@ func (a *All) follow(id string, opts []SubscribeOption) {
 		if len(a.left) >= maxLeft {
 			clear(a.left)
 		}
-		if at != (position{}) {
-			a.left[id] = at
+		if len(a.foreign) >= maxLeft {
+			clear(a.foreign)
 		}
+		if at == (position{}) {
+			a.foreign[id] = time.Now().Add(idling)
+			return
+		}
+		a.left[id] = at
+		delete(a.foreign, id)
 	}()
-	s, err := a.hub.Subscribe(a.ctx, id, opts...)
+	s, err := a.subscribe(id, opts)
 	if err != nil {
-		return // it is heard of again, or the list has it
+		return
 	}
 	defer s.Close()
 	ended := time.NewTimer(lingering) // also if it is of another namespace, and nothing comes
@@ -245,12 +302,23 @@ func (a *All) follow(id string, opts []SubscribeOption) {
 			case ev.EndsWorkflow():
 				over = true
 				ended.Reset(lingering)
-			case ev.OfWorkflow() || !over: // else it comes late
+			case !over || (ev.Kind == KindStatus && ev.OfWorkflow()): // else it comes late
 				over = false
-				ended.Stop()
+				ended.Reset(idling)
 			}
 		case <-ended.C:
 			return
+		}
+	}
+}
+
+// subscribe subscribes to one workflow id, as soon as Redis is there.
+func (a *All) subscribe(id string, opts []SubscribeOption) (*Subscription, error) {
+	retry := newBackoff()
+	for {
+		s, err := a.hub.Subscribe(a.ctx, id, opts...)
+		if !errors.Is(err, ErrUnavailable) || retry.wait(a.ctx) != nil {
+			return s, err
 		}
 	}
 }

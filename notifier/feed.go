@@ -106,6 +106,9 @@ func (f *feed) run() {
 			timer.Reset(retry.next())
 			continue
 		}
+		if f.failure != nil {
+			f.publish(nil, func() { f.failure = nil })
+		}
 		retry.reset()
 		timer.Reset(quiet(f.hub.options.CheckEvery))
 	}
@@ -208,7 +211,7 @@ func (f *feed) restart(lost bool) error {
 	entries, broken := readEntries(v, h)
 	f.hub.unreadable(broken)
 	for _, s := range v.states {
-		if _, known := h.tasks[s.key]; !known {
+		if known, ok := h.tasks[s.key]; !ok || scoreOf(&known) < scoreOf(&s.event.Event) {
 			h.know(s.key, s.event.Event)
 		}
 	}

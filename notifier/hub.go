@@ -161,6 +161,9 @@ func (f *feed) leave(s *Subscription) {
 	f.mu.Unlock()
 	if last && f.hub.feeds[f.workflowID] == f {
 		delete(f.hub.feeds, f.workflowID)
+		if len(f.hub.feeds) == 0 {
+			f.hub.failing.Store(false) // nobody reads
+		}
 		f.registration.Close()
 		f.stop()
 	}

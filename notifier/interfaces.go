@@ -1,6 +1,9 @@
 package notifier
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Publisher is what interceptors and activities publish to.
 type Publisher interface {
@@ -27,6 +30,7 @@ type subscribeSettings struct {
 	begin  beginning
 	from   position
 	source StatusSource // nil: none
+	since  time.Time    // not zero: atStart only for a log that is not older
 }
 
 // beginning is where a subscription begins.

@@ -84,7 +84,7 @@ func (p *BackgroundPublisher) deliver(b batch) {
 	})
 	if err == nil {
 		p.tel.Metrics.PubSubMsgs.WithLabelValues(telemetry.Published).Add(float64(len(records)))
-		p.enlist(workflowID, records)
+		p.enlist(p.ctx, workflowID, records)
 	}
 	p.settle(b, err)
 }

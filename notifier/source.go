@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/compozy/temporal-redis/internal/rediserr"
 )
@@ -29,7 +31,9 @@ const OriginSource = "temporal"
 // is away. Its events have OriginSource as their Origin and no ID. They tell only what
 // goes beyond the log; while Redis is away, also that a task is active in another way
 // (PAUSED instead of RUNNING). Subscriptions of one hub to one workflow id share the
-// source that was given last.
+// source that was given last, and hear of it. While Redis is away, Subscribe begins with
+// the source after half of ConnectTimeout. A source that does not heed its context holds
+// up Hub.Close.
 func WithStatusSource(source StatusSource) SubscribeOption {
 	return func(s *subscribeSettings) { s.source = source }
 }
@@ -38,8 +42,10 @@ const (
 	// sourceLongest is how much more seldom than StatusEvery a source is asked that has
 	// no news.
 	sourceLongest = 12
-	// sourceAway is how often it is asked while Redis is away.
+	// sourceAway is how often it is asked while Redis is away and it has news.
 	sourceAway = time.Second
+	// sourceAwayLongest is how seldom, while it has no news.
+	sourceAwayLongest = 10 * time.Second
 	// sourceTimeout bounds one question.
 	sourceTimeout = 5 * time.Second
 )
@@ -74,7 +80,7 @@ func newConsultation(f *feed) *consultation {
 func (c *consultation) read(err error, news bool) {
 	switch {
 	case err != nil && !c.away:
-		c.away = true
+		c.away, c.pause = true, min(sourceAway, c.feed.hub.options.StatusEvery)/2
 		c.timer.Reset(0)
 	case err == nil && (news || c.away):
 		c.away, c.pause = false, c.feed.hub.options.StatusEvery
@@ -109,10 +115,13 @@ func askSource(ctx context.Context, source StatusSource, workflowID string) (sta
 		}
 	}()
 	states, err = source.States(ctx, workflowID)
-	for i := range states {
-		states[i] = sourced(states[i], workflowID)
+	known := states[:0:0]
+	for _, ev := range states {
+		if ev.Status.Valid() {
+			known = append(known, sourced(ev, workflowID))
+		}
 	}
-	return states, err
+	return known, err
 }
 
 // sourced is a state as subscribers get it.
@@ -123,12 +132,17 @@ func sourced(ev Event, workflowID string) Event {
 	return ev
 }
 
-// line cuts a text to what an event carries.
+// line makes one line of a text, as long as an event carries.
 func line(text string) string {
-	if len(text) > maxFieldBytes {
-		text = text[:maxFieldBytes]
+	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "\uFFFD")), " ")
+	if len(text) <= maxFieldBytes {
+		return text
 	}
-	return text
+	end := maxFieldBytes
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end]
 }
 
 // take hands an answer to the subscriptions, as far as it is news.
@@ -141,8 +155,9 @@ func (c *consultation) take(a answer) {
 	}
 	var news []Event
 	f.mu.Lock()
+	f.forgetOtherRuns(a.states)
 	for _, ev := range a.states {
-		if ev.Status.Valid() && f.beyond(&ev, away) {
+		if f.beyond(&ev, away) {
 			news = append(news, ev)
 		}
 	}
@@ -155,16 +170,28 @@ func (c *consultation) take(a answer) {
 			}
 		})
 	}
-	switch {
-	case away:
-		c.timer.Reset(min(sourceAway, f.hub.options.StatusEvery))
-		return
-	case len(news) > 0:
-		c.pause = f.hub.options.StatusEvery
-	default:
-		c.pause = min(2*c.pause, sourceLongest*f.hub.options.StatusEvery)
+	least, most := f.hub.options.StatusEvery, sourceLongest*f.hub.options.StatusEvery
+	if away {
+		least, most = min(sourceAway, least), max(sourceAwayLongest, least)
 	}
-	c.timer.Reset(c.pause)
+	if c.pause = min(2*c.pause, most); len(news) > 0 {
+		c.pause = least
+	}
+	c.timer.Reset(quiet(c.pause)) // many feeds do not ask at the same time
+}
+
+// forgetOtherRuns drops what was said of tasks of runs that are not the newest. The
+// caller holds mu.
+func (f *feed) forgetOtherRuns(states []Event) {
+	i := slices.IndexFunc(states, Event.OfWorkflow)
+	if i < 0 {
+		return
+	}
+	for key, t := range f.told {
+		if t.event.RunID != states[i].RunID {
+			delete(f.told, key)
+		}
+	}
 }
 
 // beyond tells whether a state of the source is more than what the log and the source
@@ -182,7 +209,8 @@ func (f *feed) beyond(ev *Event, away bool) bool {
 	if score, have := scoreOf(ev), scoreOf(&known); score != have || !away {
 		return score > have
 	}
-	return ev.Status != known.Status && ev.Status.Rank() == rankActive
+	// That a task runs the source says as well of one that waits or is held.
+	return ev.Status != known.Status && ev.Status.Rank() == rankActive && (ev.Status != StatusRunning || known.Origin != "")
 }
 
 // forget drops what the source said of a task when the log says as much. The caller
@@ -202,7 +230,7 @@ func (f *feed) asides(s *Subscription) []Event {
 	var found []told
 	for _, t := range f.told {
 		begun, ok := s.begun[t.event.TaskKey()]
-		if t.number > s.told && !(ok && sameState(&begun, &t.event)) {
+		if t.number > s.told && (!ok || !sameState(&begun, &t.event) && scoreOf(&t.event) >= scoreOf(&begun)) {
 			found = append(found, t)
 		}
 	}

@@ -185,12 +185,18 @@ func (s *Subscription) resync(ctx context.Context, begin beginning) ([]Event, er
 	if err != nil {
 		return nil, err
 	}
+	if since := s.settings.since; begin == atStart && !since.IsZero() {
+		if start, known := firstID(v.epoch); !known || start < since.UnixMicro() {
+			begin = atSnapshot
+		}
+	}
 	c := catchUpFrom(f.workflowID, begin, at, lost, v)
 	f.hub.unreadable(c.broken)
 	f.hub.missed(c.gap)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s.at, s.generation = c.end, generation
+	s.told, s.begun = 0, nil // what the source said beyond this is told behind it
 	return c.events, nil
 }
 

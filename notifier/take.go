@@ -19,12 +19,9 @@ const most = 64
 func (f *feed) take(s *Subscription) (events []Event, from source, changed <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	aside := f.asides(s)
 	switch {
-	case len(aside) > 0:
-		return aside, fromFeed, f.changed
-	case !f.following:
-		return nil, fromFeed, f.changed
+	case !f.following, s.generation != f.generation && f.failure != nil: // the log cannot be read
+		return f.asides(s), fromFeed, f.changed
 	case s.generation != f.generation:
 		return nil, fromAnew, nil
 	case s.at.epoch != f.end.epoch: // the feed has not seen it yet
@@ -38,5 +35,8 @@ func (f *feed) take(s *Subscription) (events []Event, from source, changed <-cha
 		return f.events[i : i+most : i+most], fromFeed, nil
 	}
 	s.at.id = max(s.at.id, f.end.id)
-	return f.events[i:len(f.events):len(f.events)], fromFeed, f.changed
+	if i == len(f.events) {
+		return f.asides(s), fromFeed, f.changed
+	}
+	return f.events[i:len(f.events):len(f.events)], fromFeed, nil // and again, for asides
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -27,9 +28,11 @@ type StatusSource struct {
 var _ notifier.StatusSource = (*StatusSource)(nil)
 
 // maxHistory is up to how many events of a workflow's history are read to learn of its
-// tasks. Of a longer one only the workflow and the activities that are pending are
-// told.
+// tasks. Of a longer one only the workflow itself is told.
 const maxHistory = 10_000
+
+// sessionPrefix begins the types of the SDK's own activities, which are not published.
+const sessionPrefix = "internalSession"
 
 // NewStatusSource returns a source of states for subscriptions, see
 // notifier.WithStatusSource. temporalID finds Temporal's workflow id from the one under
@@ -55,13 +58,14 @@ func (s *StatusSource) States(ctx context.Context, workflowID string) ([]notifie
 	}
 	info := described.GetWorkflowExecutionInfo()
 	r := &states{run: info.GetExecution().GetRunId(), tasks: make(map[int64]*notifier.Event)}
-	if info.GetHistoryLength() <= maxHistory {
-		if err := s.read(ctx, id, r); err != nil {
-			return nil, err
-		}
+	if info.GetHistoryLength() > maxHistory || s.read(ctx, id, r) != nil {
+		return []notifier.Event{r.workflow(info)}, nil // what is known of tasks may be half of it
 	}
 	for _, pending := range described.GetPendingActivities() {
 		r.pending(pending)
+	}
+	if _, ended := statusOf(info.GetStatus()); ended {
+		r.abandon(info.GetCloseTime().AsTime())
 	}
 	return append([]notifier.Event{r.workflow(info)}, r.events()...), nil
 }
@@ -125,7 +129,10 @@ func (r *states) add(ev *historypb.HistoryEvent) {
 	switch {
 	case ev.GetActivityTaskScheduledEventAttributes() != nil:
 		a := ev.GetActivityTaskScheduledEventAttributes()
-		task, call := interceptors.TaskOf(a.GetHeader())
+		task, call, published := interceptors.TaskOf(a.GetHeader())
+		if !published || strings.HasPrefix(a.GetActivityType().GetName(), sessionPrefix) {
+			return
+		}
 		if task == "" {
 			task = a.GetActivityType().GetName()
 		}
@@ -177,16 +184,17 @@ func (r *states) set(scheduled int64, ev *historypb.HistoryEvent, s notifier.Sta
 // pending takes in what the server says of an activity that is not over.
 func (r *states) pending(a *workflowpb.PendingActivityInfo) {
 	task := r.find(a.GetActivityId())
-	if task == nil { // the history is too long to read
-		r.order = append(r.order, -int64(len(r.order))-1)
-		task = &notifier.Event{RunID: r.run, TaskID: a.GetActivityType().GetName(), ActivityID: a.GetActivityId(), ActivityType: a.GetActivityType().GetName()}
-		r.tasks[r.order[len(r.order)-1]] = task
+	if task == nil { // it is not to be published, or began since the history was read
+		return
 	}
 	task.Attempt, task.Final, task.Reason = a.GetAttempt(), false, ""
 	task.Time = latest(a.GetLastHeartbeatTime().AsTime(), a.GetLastStartedTime().AsTime(), a.GetScheduledTime().AsTime())
 	switch a.GetState() {
-	case enumspb.PENDING_ACTIVITY_STATE_STARTED, enumspb.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED:
+	case enumspb.PENDING_ACTIVITY_STATE_STARTED, enumspb.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED, enumspb.PENDING_ACTIVITY_STATE_PAUSE_REQUESTED:
 		task.Status = notifier.StatusRunning
+		return
+	case enumspb.PENDING_ACTIVITY_STATE_PAUSED:
+		task.Status, task.Reason = notifier.StatusPaused, "operator"
 		return
 	}
 	if a.GetAttempt() <= 1 {
@@ -212,9 +220,18 @@ func afterFailure(f *failurepb.Failure) (notifier.Status, string) {
 	return notifier.StatusFailed, f.GetMessage()
 }
 
+// abandon ends the tasks that were open when the workflow ended.
+func (r *states) abandon(at time.Time) {
+	for _, task := range r.tasks {
+		if !task.Final {
+			task.Status, task.Reason, task.Final, task.Attempt, task.Time = notifier.StatusCanceled, "the workflow has ended", true, 0, at
+		}
+	}
+}
+
 func (r *states) find(activityID string) *notifier.Event {
 	for _, task := range r.tasks {
-		if task.ActivityID == activityID {
+		if task.ActivityID == activityID && !task.Final { // an id may be used again
 			return task
 		}
 	}

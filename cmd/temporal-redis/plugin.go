@@ -102,11 +102,17 @@ func (c *connection) with(ctx context.Context, s streams, env lookup, do func(co
 
 // open makes the plugin, and connects to nothing yet.
 func (c *connection) open(env lookup, log *slog.Logger) (*worker.Plugin, error) {
-	return worker.NewPlugin(worker.Options{
+	return c.openWith(env, log, func(*worker.Options) {})
+}
+
+func (c *connection) openWith(env lookup, log *slog.Logger, change func(*worker.Options)) (*worker.Plugin, error) {
+	o := worker.Options{
 		Redis:             redisstate.Options{URL: c.url, Namespace: c.namespace},
 		Environment:       c.environment(env),
 		TemporalNamespace: c.temporal,
 		Registerer:        prometheus.NewRegistry(),
 		Logger:            log,
-	})
+	}
+	change(&o)
+	return worker.NewPlugin(o)
 }

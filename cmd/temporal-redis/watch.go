@@ -25,6 +25,8 @@ type watching struct {
 	all      bool
 	asJSON   bool
 	temporal string
+	channels string // their prefix
+	sharded   bool
 }
 
 func watch(ctx context.Context, args []string, s streams, env lookup) (err error) {
@@ -34,6 +36,8 @@ func watch(ctx context.Context, args []string, s streams, env lookup) (err error
 	f.BoolVar(&w.all, "all", false, "all workflows, until interrupted")
 	f.BoolVar(&w.asJSON, "json", false, "one JSON object per event instead of a table or lines")
 	f.Int64Var(&w.after, "after", 0, "begin after the event with this id instead of with the current state")
+	f.StringVar(&w.channels, "channel-prefix", "", "prefix of the channels, if the workers set one (ChannelPrefix)")
+	f.BoolVar(&w.sharded, "sharded", false, "the workers publish by sharded pub/sub (ShardedEvents)")
 	f.StringVar(&w.temporal, "temporal", "", "host:port of the Temporal server to ask when events stop and while Redis is away (default: none)")
 	f.Usage = func() {
 		_, _ = fmt.Fprint(f.Output(), "usage: temporal-redis watch ID [flags], or temporal-redis watch --all [flags]\n\n"+
@@ -54,7 +58,9 @@ func watch(ctx context.Context, args []string, s streams, env lookup) (err error
 		w.id = ids[0]
 	}
 	// The screen shows what happens to the connection.
-	plugin, err := w.open(env, slog.New(slog.DiscardHandler))
+	plugin, err := w.openWith(env, slog.New(slog.DiscardHandler), func(o *worker.Options) {
+		o.ChannelPrefix, o.ShardedEvents = w.channels, w.sharded
+	})
 	if err != nil {
 		return err
 	}
@@ -106,6 +112,10 @@ func (w *watching) subscribe(ctx context.Context, hub *notifier.Hub) (events <-c
 		}
 		if !errors.Is(err, notifier.ErrUnavailable) || time.Now().After(giveUp) || ctx.Err() != nil {
 			return nil, nil, err
+		}
+		select {
+		case <-time.After(lookEvery):
+		case <-ctx.Done():
 		}
 	}
 }
@@ -168,7 +178,13 @@ func (w *watching) follow(ctx context.Context, hub *notifier.Hub, events <-chan 
 	settled := time.NewTimer(0)
 	settled.Stop()
 	defer settled.Stop()
-	var last notifier.Event // of the workflow itself
+	end, err := w.before(ctx, hub)
+	if err != nil {
+		return err
+	}
+	if end.last.EndsWorkflow() {
+		settled.Reset(settleFor)
+	}
 	for {
 		select {
 		case ev, ok := <-events:
@@ -182,22 +198,58 @@ func (w *watching) follow(ctx context.Context, hub *notifier.Hub, events <-chan 
 			if err := show.Draw(burst...); err != nil {
 				return err
 			}
-			for _, ev := range burst {
-				if ev.OfWorkflow() && ev.Kind == notifier.KindStatus && (ev.RunID != last.RunID || ev.Supersedes(last)) {
-					last = ev
+			if !w.all && end.take(burst) {
+				if settled.Stop(); end.last.EndsWorkflow() && !end.another {
+					settled.Reset(settleFor)
 				}
 			}
-			if settled.Stop(); last.EndsWorkflow() && !w.all {
-				settled.Reset(settleFor)
-			}
 		case <-settled.C:
-			return endOf(last)
+			return endOf(end.last)
 		case <-look.C:
 			if err := show.Connection(hub.Connected()); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// ending is what is known of how the workflow goes.
+type ending struct {
+	last    notifier.Event // of the newest run itself
+	another bool           // a run goes on of which that is not
+}
+
+// take tells whether events change it.
+func (e *ending) take(events []notifier.Event) (changed bool) {
+	for _, ev := range events {
+		switch {
+		case ev.Kind != notifier.KindStatus || ev.RunID == "":
+		case ev.OfWorkflow() && (e.last.RunID == "" || (ev.RunID == e.last.RunID && ev.Supersedes(e.last)) || (ev.RunID != e.last.RunID && !ev.Time.Before(e.last.Time))):
+			e.last, e.another, changed = ev, false, true
+		case ev.RunID != e.last.RunID && ev.Time.After(e.last.Time) && !e.another: // a task of a run that was reset
+			e.another, changed = true, true
+		}
+	}
+	return changed
+}
+
+// before is what the log says up to the event to begin after.
+func (w *watching) before(ctx context.Context, hub *notifier.Hub) (e ending, err error) {
+	if w.after == 0 {
+		return e, nil
+	}
+	events, err := hub.Read(ctx, w.id, 0, 0)
+	if errors.Is(err, notifier.ErrUnavailable) {
+		return e, nil // the log tells when Redis is back
+	}
+	for i, ev := range events {
+		if ev.ID > w.after {
+			events = events[:i]
+			break
+		}
+	}
+	e.take(events)
+	return e, err
 }
 
 // over is why there are no more events.

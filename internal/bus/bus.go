@@ -22,8 +22,8 @@ type Options struct {
 	Family     string        // key family in errors and logs
 	Log        *slog.Logger
 	// Sharded, if not nil, is the client once more: the channels are sharded
-	// (SSUBSCRIBE), with a connection to each owner of one's slot. Patterns are refused
-	// by Redis then.
+	// (SSUBSCRIBE), with a connection to each owner of one's slot. Patterns hear nothing
+	// of those.
 	Sharded *redis.ClusterClient
 }
 

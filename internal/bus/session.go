@@ -2,8 +2,6 @@ package bus
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -15,22 +13,13 @@ import (
 	"github.com/compozy/temporal-redis/internal/rediserr"
 )
 
-// silentAfter is how many probe intervals without any message mean that a
-// connection is dead.
-const silentAfter = 3
-
-var (
-	// errSilent says that a connection was given up.
-	errSilent = errors.New("nothing received, not even our own probe")
-	// errMoved says that a channel has another owner now.
-	errMoved = errors.New("the slot of a channel was moved to another node")
-)
-
 // session holds connections until one breaks, nobody listens any more (nil error), or
 // the bus closes. listened says that a channel was confirmed.
 func (b *Bus) session() (listened bool, err error) {
 	ctx, cancel := context.WithCancel(b.ctx)
-	s := &session{bus: b, ctx: ctx, links: make(map[string]*link), have: make(map[string]*link), broken: make(chan error, 1)}
+	s := &session{
+		bus: b, ctx: ctx, links: make(map[string]*link), have: make(map[string]*link), away: make(map[string]time.Time), broken: make(chan brokenLink, 16),
+	}
 	defer func() {
 		cancel()
 		for _, l := range s.links {
@@ -54,27 +43,25 @@ type session struct {
 	bus       *Bus
 	ctx       context.Context //nolint:containedctx // the session's own life
 	receivers sync.WaitGroup
-	broken    chan error
+	broken    chan brokenLink
 	listened  atomic.Bool
 
 	// Only keep's goroutine uses these.
-	links map[string]*link // by the owner's address; "" if they are not sharded
-	have  map[string]*link // by the channels that were asked for
+	links map[string]*link     // by the owner's address; "" if they are not sharded
+	have  map[string]*link     // by the channels that were asked for
+	away  map[string]time.Time // owners that are left alone until then
 }
 
-// link is one connection.
-type link struct {
-	session *session
-	pubsub  *redis.PubSub
-	probe   string // channel of its own bell
-	pings   bool   // PING stands in for the probe
-	probing atomic.Bool
+// brokenLink is a connection that ended.
+type brokenLink struct {
+	link *link
+	err  error
 }
 
 // open begins to receive on a connection. If we may not use the probe's channel, a PING
 // has to do: it finds a dead connection, not a server that publishers have left.
 func (s *session) open(owner, probe string, pubsub *redis.PubSub) (*link, error) {
-	l := &link{session: s, pubsub: pubsub, probe: probe}
+	l := &link{session: s, pubsub: pubsub, probe: probe, leaving: make(map[string]int)}
 	s.links[owner] = l
 	var err error
 	switch err = l.ring(); rediserr.Classify(s.ctx, err) {
@@ -87,29 +74,39 @@ func (s *session) open(owner, probe string, pubsub *redis.PubSub) (*link, error)
 	if err != nil {
 		return nil, err
 	}
-	s.receivers.Go(func() { s.fail(l.receive()) })
+	s.receivers.Go(func() { l.fail(l.receive()) })
 	return l, nil
 }
 
-// fail ends the session.
-func (s *session) fail(err error) {
-	if err == nil {
-		return
+// ownerRest is how long the owner of a slot is left alone that cannot be listened to.
+const ownerRest = time.Second
+
+// drop gives up the connection to one owner; the others stay.
+func (s *session) drop(owner string, err error) {
+	l := s.links[owner]
+	delete(s.links, owner)
+	s.away[owner] = time.Now().Add(ownerRest)
+	if l != nil {
+		_ = l.pubsub.Close()
+		for name, at := range s.have {
+			if at == l {
+				delete(s.have, name)
+				s.bus.unconfirm(name)
+			}
+		}
 	}
-	select {
-	case s.broken <- err:
-	default:
-	}
+	s.bus.fail(err)
+	s.bus.options.Sharded.ReloadState(s.ctx)
 }
 
-// ring rings our own channel on the path that publishers use.
-func (l *link) ring() error {
-	return l.session.command(func(ctx context.Context) error {
-		if sharded := l.session.bus.options.Sharded; sharded != nil {
-			return sharded.SPublish(ctx, l.probe, "").Err()
+// ownerOf is the owner to which a connection leads.
+func (s *session) ownerOf(l *link) (owner string, ok bool) {
+	for owner, at := range s.links {
+		if at == l {
+			return owner, true
 		}
-		return l.session.bus.client.Publish(ctx, l.probe, "").Err()
-	})
+	}
+	return "", false
 }
 
 // keep asks for channels as they come and go, and probes.
@@ -122,8 +119,13 @@ func (s *session) keep() error {
 			return err
 		}
 		select {
-		case err := <-s.broken:
-			return err
+		case broken := <-s.broken:
+			if s.bus.options.Sharded == nil {
+				return broken.err
+			}
+			if owner, ok := s.ownerOf(broken.link); ok {
+				s.drop(owner, broken.err)
+			}
 		case <-s.bus.changed:
 		case <-probe.C:
 			for _, l := range s.links {
@@ -134,17 +136,6 @@ func (s *session) keep() error {
 		case <-s.ctx.Done():
 			return s.ctx.Err()
 		}
-	}
-}
-
-// look makes something come in. That Redis is away is no news here: then nothing comes
-// in, and receive notices.
-func (l *link) look() {
-	defer l.probing.Store(false)
-	if l.pings {
-		l.session.fail(l.session.command(func(ctx context.Context) error { return l.pubsub.Ping(ctx) }))
-	} else if refused := l.ring(); rediserr.Classify(l.session.ctx, refused) == rediserr.Denied {
-		l.session.fail(refused) // begin anew, with pings
 	}
 }
 
@@ -165,6 +156,7 @@ func (s *session) reconcile() (idle bool, err error) {
 	for len(unwanted) > 0 {
 		n := s.together(unwanted)
 		l := s.have[unwanted[0]]
+		l.leave(unwanted[:n])
 		if err := s.command(func(ctx context.Context) error { return s.bus.unsubscribe(ctx, l.pubsub, unwanted[:n]) }); err != nil {
 			return false, err
 		}
@@ -175,37 +167,57 @@ func (s *session) reconcile() (idle bool, err error) {
 	}
 	for len(wanted) > 0 {
 		n := s.together(wanted)
-		l, err := s.linkFor(wanted[0])
-		if err != nil {
+		if err := s.ask(wanted[:n]); err != nil {
 			return false, err
-		}
-		if err := s.command(func(ctx context.Context) error { return s.bus.subscribe(ctx, l.pubsub, wanted[:n]) }); err != nil {
-			return false, err
-		}
-		for _, name := range wanted[:n] {
-			s.have[name] = l
 		}
 		wanted = wanted[n:]
 	}
-	return len(s.have) == 0, nil
+	return len(s.have) == 0 && !s.bus.needed(), nil
 }
 
-// linkFor is the connection for a channel.
-func (s *session) linkFor(name string) (*link, error) {
+// ask subscribes to channels. That an owner of sharded ones is away is no error: they
+// are asked for again.
+func (s *session) ask(names []string) error {
+	owner, l, err := s.linkFor(names[0])
+	if err == nil && l != nil {
+		err = s.command(func(ctx context.Context) error { return s.bus.subscribe(ctx, l.pubsub, names) })
+	}
+	switch {
+	case err != nil && s.bus.options.Sharded != nil && s.ctx.Err() == nil:
+		s.drop(owner, err)
+		return nil
+	case err != nil:
+		return err
+	case l == nil: // it is left alone
+		return nil
+	}
+	for _, name := range names {
+		s.have[name] = l
+	}
+	return nil
+}
+
+// linkFor is the connection for a channel, and the address of its owner. It is nil if
+// that is left alone for now.
+func (s *session) linkFor(name string) (owner string, l *link, err error) {
 	sharded := s.bus.options.Sharded
 	if sharded == nil {
-		return s.links[""], nil
+		return "", s.links[""], nil
 	}
-	owner, err := sharded.MasterForKey(s.ctx, name)
+	node, err := sharded.MasterForKey(s.ctx, name)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	addr := owner.Options().Addr
-	if l := s.links[addr]; l != nil {
-		return l, nil
+	owner = node.Options().Addr
+	if l := s.links[owner]; l != nil {
+		return owner, l, nil
+	}
+	if time.Now().Before(s.away[owner]) {
+		return owner, nil, nil
 	}
 	// The probe shares the slot of the channel, and so its owner.
-	return s.open(addr, s.bus.options.Probe+"{"+tagOf(name)+"}", owner.SSubscribe(s.ctx))
+	l, err = s.open(owner, s.bus.options.Probe+"{"+tagOf(name)+"}", node.SSubscribe(s.ctx))
+	return owner, l, err
 }
 
 // tagOf is the part of a name that decides on its slot.
@@ -285,45 +297,14 @@ func (s *session) difference() (wanted, unwanted []string) {
 	return wanted, unwanted
 }
 
-// receive hands out what comes in, until the connection breaks.
-func (l *link) receive() error {
-	s := l.session
-	silence := silentAfter * s.bus.options.ProbeEvery
-	// The context of a receive only governs the client's own attempt to connect
-	// again after an error. That is our business: an ended context forgoes it.
-	ended, end := context.WithCancel(context.Background())
-	end()
-	for {
-		message, err := l.pubsub.ReceiveTimeout(ended, silence)
-		if err != nil {
-			var timeout interface{ Timeout() bool }
-			if errors.As(err, &timeout) && timeout.Timeout() {
-				err = fmt.Errorf("%w for %v: %w", errSilent, silence, err)
-			}
-			return err
-		}
-		switch m := message.(type) {
-		case *redis.Subscription:
-			switch m.Kind {
-			case "subscribe", "ssubscribe":
-				s.listened.Store(true)
-				s.bus.confirm(m.Channel)
-			case "psubscribe":
-				s.listened.Store(true)
-				s.bus.confirm(patternMark + m.Channel)
-			case "sunsubscribe":
-				if s.bus.wants(m.Channel) {
-					return errMoved
-				}
-			}
-		case *redis.Message:
-			if m.Pattern != "" {
-				s.bus.dispatch(patternMark+m.Pattern, m.Channel, m.Payload)
-			} else {
-				s.bus.dispatch(m.Channel, m.Channel, m.Payload)
-			}
-		}
-	}
+// needed tells whether anybody listens.
+func (b *Bus) needed() bool { return !b.idle() }
+
+// unconfirm notes that a channel is not subscribed any more.
+func (b *Bus) unconfirm(name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.confirmed, name)
 }
 
 // wants tells whether somebody listens to a channel.

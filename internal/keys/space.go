@@ -171,6 +171,9 @@ func (s Space) LockWaiters(resource string) string {
 // Active is the key of the sorted set of workflow ids that publish events.
 func (s Space) Active() string { return s.prefix + "active" }
 
+// Ended is the key of the sorted set of workflow ids that ended a moment ago.
+func (s Space) Ended() string { return s.prefix + "ended" }
+
 // ChannelPattern matches the channels of all workflows, for PSUBSCRIBE.
 func (s Space) ChannelPattern() string { return s.channel + "workflow:*" }
 

@@ -43,6 +43,9 @@ type Trips[T any] struct {
 	// AtOnce is up to how many callers do not share. More trips at a time than a
 	// few gain nothing on one server, which answers one after the other.
 	AtOnce int
+	// Stay has who gives up on a trip wait for its end all the same, so that nothing of
+	// its own is still on its way when Do returns.
+	Stay bool
 	// Op and Family are what the callers do, for errors and the log.
 	Op, Family string
 	Log        *slog.Logger
@@ -108,25 +111,29 @@ func (t *Trips[T]) Do(ctx context.Context, item T) error {
 	case <-p.done:
 		return p.err
 	case <-ctx.Done():
-		t.leave(p)
+		if !t.leave(p) && t.Stay {
+			<-p.done
+			return p.err
+		}
 		return ctx.Err()
 	}
 }
 
-// leave takes back one who waits, or lets one get off. A trip with nobody aboard
-// is cancelled.
-func (t *Trips[T]) leave(p *passenger[T]) {
+// leave takes back one who waits, or lets one get off, unless they stay. A trip with
+// nobody aboard is cancelled. It tells whether the item is not on a trip.
+func (t *Trips[T]) leave(p *passenger[T]) (waited bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if p.on != nil {
-		if p.on.aboard--; p.on.aboard == 0 {
+		if p.on.aboard--; p.on.aboard == 0 && !t.Stay {
 			p.on.cancel(ErrDeserted)
 		}
-		return
+		return false
 	}
 	if i := slices.Index(t.waiting, p); i >= 0 {
 		t.waiting = slices.Delete(t.waiting, i, i+1)
 	}
+	return true
 }
 
 // land ends a trip, nil for one of one caller, and lets those who wait go.
