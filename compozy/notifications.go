@@ -98,7 +98,7 @@ func NewNotificationSystem[M, X any](client redis.UniversalClient, publisher not
 		o.Logger = slog.Default()
 	}
 	n := &NotificationSystem[M, X]{client: client, publisher: publisher, hub: hub, options: o, bus: newBus(client, o.Logger)}
-	n.ctx, n.stop = context.WithCancel(context.Background())
+	n.ctx, n.stop = context.WithCancel(context.Background()) //nolint:gosec // Close calls it
 	return n
 }
 

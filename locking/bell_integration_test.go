@@ -242,3 +242,39 @@ func TestBells_give_up_a_connection_on_which_no_answer_comes(t *testing.T) {
 	eventually(t, "the next wait listens", func() bool { return b.blocked() == 1 })
 	v.end()
 }
+
+// With several masters a releaser looks for the mark of a waiter.
+func TestBells_leave_a_mark_and_look_whether_it_came_too_late(t *testing.T) {
+	t.Parallel()
+	b := newBelfry(t)
+	client := b.server.Client(t)
+	n := newNode(client, systemClock, slog.New(slog.DiscardHandler))
+	var tasks sync.WaitGroup
+	waiter := newBells(client, true, n.ring, tasks.Go)
+	t.Cleanup(func() {
+		tasks.Wait()
+		waiter.close()
+	})
+	v := waiter.listen(b.keys, time.Hour, false)
+	defer v.end()
+	heard(t, v) // the lock is free: it was released before the mark was there
+	v.again()
+	eventually(t, "it listens all the same", func() bool { return b.blocked() == 1 })
+	v.end()
+
+	v = waiter.listen(b.keys, time.Hour, true) // others go first
+	eventually(t, "it listens", func() bool { return b.blocked() == 1 && len(waiter.lines) == 1 })
+	v.end()
+	eventually(t, "nobody listens", func() bool { return b.blocked() == 0 && len(waiter.lines) == 0 })
+
+	if err := b.control.Set(t.Context(), b.keys.lock, "another's", time.Hour).Err(); err != nil {
+		t.Fatal(err)
+	}
+	long, short := waiter.listen(b.keys, time.Hour, false), waiter.listen(b.keys, time.Minute, false)
+	eventually(t, "both listen", func() bool { return b.blocked() == 2 })
+	if left := b.control.PTTL(t.Context(), b.keys.mark).Val(); left < 59*time.Minute {
+		t.Errorf("the mark is there for %s; want the longer wait's", left)
+	}
+	long.end()
+	short.end()
+}

@@ -269,7 +269,7 @@ func over(t *testing.T, ctx context.Context) {
 type pollWaiter struct{}
 
 func (pollWaiter) listen(lockKeys, time.Duration, bool) vigil { return &poller{} }
-func (pollWaiter) close()                               {}
+func (pollWaiter) close()                                     {}
 
 // fakeManager is a Manager on fake masters, closed at the end of the test.
 func fakeManager(t *testing.T, masters masters, opts Options) *Manager {

@@ -92,6 +92,7 @@ func NewQuorum(clients []redis.UniversalClient, opts Options) (*Manager, error) 
 		q.nodes = append(q.nodes, newNode(client, q.now, m.telemetry.Log))
 	}
 	q.quarantine, q.spawn, q.persist = m.opts.quarantine(len(clients)), m.spawn, m.persist
+	q.crew = newCrew(m.spawn, m.closing.Done())
 	m.longest = q.quarantine
 	for _, n := range q.nodes {
 		n.by = m.opts.Holder

@@ -119,7 +119,9 @@ func TestManager_waits_for_masters_that_take_no_writes(t *testing.T) {
 				primary := redistest.Start(t)
 				return []redistest.Option{redistest.WithConfig("replicaof", "127.0.0.1", strconv.Itoa(primary.Port()))}
 			},
-			mend: func(ctx context.Context, control *redis.Client) error { return control.SlaveOf(ctx, "NO", "ONE").Err() },
+			mend: func(ctx context.Context, control *redis.Client) error {
+				return control.ReplicaOf(ctx, "NO", "ONE").Err()
+			},
 		},
 		"too few replicas": {
 			opts: func(*testing.T) []redistest.Option {
@@ -169,7 +171,7 @@ func TestFences_rise_when_a_replica_takes_over_that_lacks_grants(t *testing.T) {
 	if err := replica.Resume(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the replica takes over", func() bool { return control.SlaveOf(t.Context(), "NO", "ONE").Err() == nil })
+	until(t, "the replica takes over", func() bool { return control.ReplicaOf(t.Context(), "NO", "ONE").Err() == nil })
 	next := acquire(t, open(t, replica, brief))
 	if next.Fence() <= old.Fence() {
 		t.Errorf("fence %d after %d", next.Fence(), old.Fence())

@@ -35,6 +35,9 @@ func convene(t *testing.T, masters int) *parliament {
 	}
 	p := &parliament{t: t, keys: keysOf(space, "r"), quorum: &quorum{now: systemClock}}
 	p.spawn = p.tasks.Go
+	closed := make(chan struct{})
+	close(closed)
+	p.crew = newCrew(p.spawn, closed) // nobody stays: tests wait for what runs
 	p.persist = func(_ time.Duration, do func(context.Context) error) { _ = do(t.Context()) }
 	for range masters {
 		server := miniredis.RunT(t)

@@ -17,6 +17,7 @@ type quorum struct {
 	now        clock
 	quarantine time.Duration // for which a master that was started gives no vote
 	spawn      func(func())  // runs something in the background
+	crew       *crew         // runs what asks masters
 	persist    func(atMost time.Duration, do func(context.Context) error)
 }
 
@@ -84,8 +85,13 @@ func (q *quorum) ask(ctx context.Context, r round) {
 	}
 	var open atomic.Int32
 	open.Store(int32(len(q.nodes)) + 1)
+	own, cancel := outlive(ctx)
 	finish := func() {
-		if open.Add(-1) == 0 && r.finally != nil {
+		if open.Add(-1) > 0 {
+			return
+		}
+		cancel()
+		if r.finally != nil {
 			r.finally()
 		}
 	}
@@ -99,10 +105,8 @@ func (q *quorum) ask(ctx context.Context, r round) {
 			continue
 		}
 		place := n.lanes.enter(r.key) // here, and not in the goroutine: in the order of the calls
-		q.spawn(func() {
+		q.crew.run(func() {
 			defer finish()
-			own, cancel := outlive(ctx)
-			defer cancel()
 			place.wait()
 			defer place.leave()
 			err := contextError(own)

@@ -58,8 +58,9 @@ func (s *StatusSource) States(ctx context.Context, workflowID string) ([]notifie
 	}
 	info := described.GetWorkflowExecutionInfo()
 	r := &states{run: info.GetExecution().GetRunId(), tasks: make(map[int64]*notifier.Event)}
-	if info.GetHistoryLength() > maxHistory || s.read(ctx, id, r) != nil {
-		return []notifier.Event{r.workflow(info)}, nil // what is known of tasks may be half of it
+	known := info.GetHistoryLength() <= maxHistory && s.read(ctx, id, r) == nil
+	if !known { // what is known of tasks may be half of it
+		return []notifier.Event{r.workflow(info)}, nil
 	}
 	for _, pending := range described.GetPendingActivities() {
 		r.pending(pending)

@@ -26,7 +26,7 @@ type watching struct {
 	asJSON   bool
 	temporal string
 	channels string // their prefix
-	sharded   bool
+	sharded  bool
 }
 
 func watch(ctx context.Context, args []string, s streams, env lookup) (err error) {
@@ -254,10 +254,10 @@ func (w *watching) before(ctx context.Context, hub *notifier.Hub) (e ending, err
 
 // over is why there are no more events.
 func (w *watching) over(ctx context.Context, err error) error {
-	if w.all && ctx.Err() != nil {
+	switch interrupted := ctx.Err() != nil; {
+	case interrupted && w.all:
 		return nil // as it was asked
-	}
-	if ctx.Err() != nil {
+	case interrupted:
 		return errors.New("interrupted before the workflow ended")
 	}
 	return err

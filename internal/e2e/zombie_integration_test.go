@@ -126,7 +126,7 @@ func TestLeaseOfAWorkerThatIsKilled(t *testing.T) {
 	if second.pid == first.pid || again.pid == first.pid {
 		t.Error("the process is not dead")
 	}
-	if !(first.fence < second.fence && second.fence < again.fence) || first.fence == 0 {
+	if first.fence == 0 || second.fence <= first.fence || again.fence <= second.fence {
 		t.Errorf("fences %d, %d, %d", first.fence, second.fence, again.fence)
 	}
 }
