@@ -24,9 +24,6 @@ const (
 	obtainPause = 20 * time.Millisecond
 	// tellEvery is the time between two calls of a wait callback.
 	tellEvery = time.Second
-	// yieldPatience is how long a releaser that lets others go first listens
-	// before it looks whether anyone went.
-	yieldPatience = 10 * time.Millisecond
 )
 
 // acquisition is one Acquire. It is used by one goroutine.
@@ -120,7 +117,7 @@ func (a *acquisition) contend(ctx context.Context, once bool) (*Lease, error) {
 	look := false
 	if !once && a.manager.turns.mustYield(a.resource) { // listen before asking
 		watch = a.manager.waiter.listen(a.keys, time.Until(a.bound), true)
-		err := a.await(ctx, watch.rung(), yieldPatience)
+		err := a.await(ctx, watch.rung(), watch.patience(0))
 		if look = errors.Is(err, errLook); err != nil && !look {
 			return nil, err
 		}

@@ -22,6 +22,9 @@ type claim interface {
 	release(ctx context.Context, waited func()) error
 	// grant is what the last obtain gave.
 	grant() grant
+	// contend says that others want the lock too: then release takes a moment to hear
+	// of them.
+	contend()
 	// pending tells whether a master has, or may have, something to take back.
 	pending() bool
 }
@@ -60,6 +63,8 @@ type quorumClaim struct {
 	over    bool          // it is being given back: nothing may be obtained any more
 	awaited bool          // somebody is to be woken
 	freed   bool          // a majority has it no more
+	fair    bool          // others want it too
+	listens bool          // release waits for what the home says of waiters
 	longest time.Duration // that a master may keep it
 	asking  int           // rounds and calls that are not over
 }
@@ -78,6 +83,12 @@ func (c *quorumClaim) grant() grant {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.granted
+}
+
+func (c *quorumClaim) contend() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fair = !c.single()
 }
 
 // last notes how long masters may keep what they are asked for.

@@ -188,6 +188,8 @@ func (c *fakeClaim) forget() {
 
 func (*fakeMasters) close() {}
 
+func (*fakeClaim) contend() {}
+
 func (f *fakeMasters) raise(_ context.Context, k lockKeys, fence uint64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

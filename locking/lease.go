@@ -73,6 +73,9 @@ func newLease(a *acquisition, from instant, ttl time.Duration) *Lease {
 		validFor:   ttl - drift(ttl),
 		given:      make(chan struct{}),
 	}
+	if a.contended {
+		a.claim.contend()
+	}
 	if a.lifetime > 0 {
 		l.lifetime = max(a.lifetime-from.since(a.started), 1)
 	}

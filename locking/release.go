@@ -19,14 +19,22 @@ func (c *quorumClaim) release(ctx context.Context, waited func()) error {
 			standing++
 		}
 	}
+	fair := c.fair
+	c.listens = fair
 	c.mu.Unlock()
+	home, answered := c.home(c.keys), make(chan struct{})
 	released, free, open := 0, 0, len(c.nodes)
 	had := standing
 	confirmed := false // set before ask ends
 	var failed error
 	c.round(ctx, round{
 		key: c.keys.lock,
-		do:  func(ctx context.Context, i int) error { return c.giveUp(ctx, i, waited) },
+		do: func(ctx context.Context, i int) error {
+			if i == home {
+				defer close(answered)
+			}
+			return c.giveUp(ctx, i, waited)
+		},
 		heard: func(_ int, err error) bool {
 			open--
 			switch {
@@ -43,7 +51,7 @@ func (c *quorumClaim) release(ctx context.Context, waited func()) error {
 			confirmed = released+free >= c.majority()
 			enough := released >= c.majority()
 			if confirmed && c.free() && !enough {
-				c.spawn(func() { c.wake(ctx, waited) }) // the others may take their time
+				c.spawn(func() { c.wake(ctx, nil) }) // the others may take their time
 			}
 			return enough
 		},
@@ -53,6 +61,14 @@ func (c *quorumClaim) release(ctx context.Context, waited func()) error {
 			}
 		},
 	})
+	if confirmed && fair && c.nodes[home].rest.until.Load() == 0 {
+		moment := time.NewTimer(listenFor)
+		select {
+		case <-answered:
+		case <-moment.C:
+		}
+		moment.Stop()
+	}
 	if confirmed {
 		c.wake(ctx, waited) // and let others go first, if there are any
 	}
@@ -117,7 +133,7 @@ func (c *quorumClaim) giveUp(ctx context.Context, i int, waited func()) error {
 func (c *quorumClaim) await() (due bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	due = c.freed && !c.awaited
+	due = c.freed && !c.awaited && !c.listens
 	c.awaited = true
 	return due
 }
@@ -148,7 +164,7 @@ func (c *quorumClaim) wake(ctx context.Context, waited func()) {
 	home := c.nodes[c.home(c.keys)]
 	c.mu.Lock()
 	due := c.awaited && home.rest.until.Load() == 0
-	c.awaited = false
+	c.awaited, c.listens = false, false
 	c.mu.Unlock()
 	if !due {
 		return
@@ -160,6 +176,11 @@ func (c *quorumClaim) wake(ctx context.Context, waited func()) {
 		waited()
 	}
 }
+
+// listenFor is how long a release of a lock that others want waits for the home to say
+// so, when a majority has answered: who does not know of them would take the lock again
+// before they can.
+const listenFor = 20 * time.Millisecond
 
 // wakeTimeout bounds the waking of a waiter, who looks by itself after a second.
 const wakeTimeout = time.Second
