@@ -66,7 +66,8 @@ type Cache[T any] struct {
 type CacheOptions[T any] struct {
 	// Kind is what the states are, for example "workflow": 1 to 40 lower-case
 	// letters, digits, "_" or "-". It is part of key names. Caches of one Kind
-	// share what they hold.
+	// share what they hold: all of them have the same T, else one decodes the other's
+	// states, and finds fields of its own empty.
 	Kind string
 	// Version is that of T: up to 40 characters as in Kind. Raise it whenever T
 	// changes, so that processes of a rolling deploy do not read each other's

@@ -15,7 +15,9 @@ import (
 
 // Invalidate takes states out, after the database was changed without Change.
 // Loads that began before are not used. Errors: ErrInvalidKey, ErrClosed,
-// ErrUnavailable, after which a state may still be used for up to TTL: try again.
+// ErrUnavailable, after which a state may still be used for up to TTL: try again. A
+// Redis that says nothing is waited for until ctx ends, or for as long as the client
+// tries (about 6 s by default).
 func (c *Cache[T]) Invalidate(ctx context.Context, ids ...string) error {
 	if err := c.check(opCacheInvalidate, ids...); err != nil {
 		return err
