@@ -58,9 +58,7 @@ func TestRegain_looks_again_before_it_asks(t *testing.T) {
 	p.tasks.Wait()
 	p.back(2)
 	place := p.nodes[2].lanes.enter(p.keys.lock) // something is on its way
-	if err := c.extend(p.bounded(), DefaultTTL); err != nil {
-		t.Fatal(err)
-	}
+	c.regain(p.bounded(), DefaultTTL)
 	c.mu.Lock()
 	c.over = true // as a release does before it asks
 	c.mu.Unlock()
