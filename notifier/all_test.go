@@ -122,3 +122,60 @@ func TestAppend_gives_the_id_and_Read_finds_it(t *testing.T) {
 		t.Errorf("an event without status gives %v", err)
 	}
 }
+
+// nextOfAll is the next event of all workflows.
+func nextOfAll(t *testing.T, all *All) Event {
+	t.Helper()
+	select {
+	case ev := <-all.Events():
+		return ev
+	case <-time.After(patience):
+		t.Fatal("no event comes")
+		return Event{}
+	}
+}
+
+// Bells are lost with their connection: then the lists tell, also of what has ended.
+func TestSubscribeAll_hears_of_what_no_bell_told(t *testing.T) {
+	t.Parallel()
+	_, client := embedded(t)
+	p := openPublisher(t, client, PublisherOptions{})
+	h := openHub(t, client, SubscriberOptions{CheckEvery: 10 * time.Millisecond})
+	h.options.Sharded = true // so that it does not listen to the pattern
+	all, err := h.SubscribeAll(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustPublish(t, p, status("brief", "", 0, StatusRunning), final("brief", "", StatusSuccess)) // in one batch
+	for _, want := range []Status{StatusRunning, StatusSuccess} {
+		if ev := nextOfAll(t, all); ev.WorkflowID != "brief" || ev.Status != want {
+			t.Errorf("it tells %+v; want %s", ev, want)
+		}
+	}
+	mustPublish(t, p, status("long", "", 0, StatusRunning))
+	if ev := nextOfAll(t, all); ev.WorkflowID != "long" {
+		t.Errorf("it tells %+v", ev)
+	}
+}
+
+// Of an id that was used before the subscription began, what is old is told as a state.
+func TestSubscribeAll_does_not_tell_old_events_as_new_ones(t *testing.T) {
+	t.Parallel()
+	_, client := embedded(t)
+	p := openPublisher(t, client, PublisherOptions{})
+	h := openHub(t, client, SubscriberOptions{})
+	mustPublish(t, p, status("w", "", 0, StatusRunning), final("w", "", StatusSuccess))
+	mustFlush(t, p)
+	eventually(t, "it has ended", func() bool { return len(active(t, h, 10)) == 0 })
+	all, err := h.SubscribeAll(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := status("w", "", 0, StatusRunning)
+	again.RunID = "again"
+	mustPublish(t, p, again)
+	first, second := nextOfAll(t, all), nextOfAll(t, all)
+	if !first.Snapshot || first.Status != StatusSuccess || second.RunID != "again" {
+		t.Errorf("it tells %+v and %+v", first, second)
+	}
+}

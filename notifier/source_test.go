@@ -189,3 +189,87 @@ func TestStatusSource_that_fails_harms_nobody(t *testing.T) {
 		t.Errorf("it tells %+v", ev)
 	}
 }
+
+// The log comes back with less than the source said: the last word is the source's.
+func TestStatusSource_has_the_last_word_when_Redis_is_back(t *testing.T) {
+	t.Parallel()
+	server, client := embedded(t)
+	p := openPublisher(t, client, PublisherOptions{})
+	mustPublish(t, p, status("w", "", 0, StatusRunning))
+	mustFlush(t, p)
+	server.Close()
+	h := openHub(t, client, SubscriberOptions{StatusEvery: 10 * time.Millisecond, ConnectTimeout: 200 * time.Millisecond})
+	source := new(oracle)
+	source.say(final("w", "", StatusFailed))
+	s := mustSubscribe(t, h, "w", WithStatusSource(source))
+	if ev := nextOf(t, s); ev.Status != StatusFailed || ev.Origin != OriginSource {
+		t.Errorf("it begins with %+v", ev)
+	}
+	source.heardOfLater(t)
+	if err := server.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	if ev := nextOf(t, s); ev.Status != StatusRunning || !ev.Snapshot {
+		t.Errorf("the log says %+v", ev)
+	}
+	if ev := nextOf(t, s); ev.Status != StatusFailed || ev.Origin != OriginSource {
+		t.Errorf("the last word is %+v", ev)
+	}
+}
+
+// What was said of a run that is not the newest is told to nobody who comes later.
+func TestStatusSource_forgets_earlier_runs(t *testing.T) {
+	t.Parallel()
+	_, client := embedded(t)
+	h := openHub(t, client, SubscriberOptions{StatusEvery: 10 * time.Millisecond})
+	source := new(oracle)
+	of := func(run string, events ...Event) []Event {
+		for i := range events {
+			events[i].RunID = run
+		}
+		return events
+	}
+	source.say(of("first", status("w", "", 0, StatusRunning), status("w", "a", 1, StatusRunning))...)
+	s := mustSubscribe(t, h, "w", WithStatusSource(source))
+	nextOf(t, s)
+	nextOf(t, s)
+	source.say(of("second", status("w", "", 0, StatusRunning))...)
+	if ev := nextOf(t, s); ev.RunID != "second" {
+		t.Errorf("it tells %+v", ev)
+	}
+	late := mustSubscribe(t, h, "w", WithStatusSource(source))
+	if ev := nextOf(t, late); ev.RunID != "second" {
+		t.Errorf("who comes later hears %+v", ev)
+	}
+	source.heardOfLater(t)
+	silent(t, late)
+}
+
+// Who is behind hears what the log has before what the source said beyond it.
+func TestStatusSource_comes_behind_the_log(t *testing.T) {
+	t.Parallel()
+	_, client := embedded(t)
+	p := openPublisher(t, client, PublisherOptions{})
+	h := openHub(t, client, SubscriberOptions{StatusEvery: 10 * time.Millisecond})
+	source := new(oracle)
+	s := mustSubscribe(t, h, "w", WithStatusSource(source))
+	const events = 200 // more than a subscription takes at once, and than its channel holds
+	for n := range events {
+		mustPublish(t, p, status("w", "a", int32(n+1), StatusRunning))
+	}
+	mustFlush(t, p)
+	source.say(final("w", "a", StatusSuccess))
+	eventually(t, "the source has told", func() bool {
+		s.feed.mu.Lock()
+		defer s.feed.mu.Unlock()
+		return s.feed.number > 0
+	})
+	for n := range events {
+		if ev := nextOf(t, s); ev.Attempt != int32(n+1) {
+			t.Fatalf("instead of %d came %+v", n+1, ev)
+		}
+	}
+	if ev := nextOf(t, s); ev.Origin != OriginSource {
+		t.Errorf("at the end comes %+v", ev)
+	}
+}
