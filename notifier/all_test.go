@@ -49,6 +49,16 @@ func TestActive_lists_what_goes_on(t *testing.T) {
 	mustPublish(t, p, again)
 	mustFlush(t, p)
 	eventually(t, "the id is used again", func() bool { return slices.Contains(active(t, h, 10), "a") })
+
+	other := openPublisher(t, client, PublisherOptions{}) // another process ends the run, and this one begins the next
+	mustPublish(t, other, final("c", "", StatusSuccess))
+	mustFlush(t, other)
+	eventually(t, "it has ended", func() bool { return !slices.Contains(active(t, h, 10), "c") })
+	next := status("c", "", 0, StatusRunning)
+	next.RunID = "next"
+	mustPublish(t, p, next)
+	mustFlush(t, p)
+	eventually(t, "its id is used again", func() bool { return slices.Contains(active(t, h, 10), "c") })
 }
 
 func TestSubscribeAll_hears_of_every_workflow(t *testing.T) {

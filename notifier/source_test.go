@@ -121,17 +121,19 @@ func TestStatusSource_goes_on_while_Redis_is_away(t *testing.T) {
 	t.Parallel()
 	server, client := embedded(t)
 	p := openPublisher(t, client, PublisherOptions{})
-	mustPublish(t, p, status("w", "a", 1, StatusRunning))
+	mustPublish(t, p, status("w", "a", 1, StatusRunning), status("w", "b", 1, StatusWaiting))
 	mustFlush(t, p)
 	h := openHub(t, client, SubscriberOptions{StatusEvery: 10 * time.Millisecond, CheckEvery: 10 * time.Millisecond})
 	source := new(oracle)
 	s := mustSubscribe(t, h, "w", WithStatusSource(source))
+	nextOf(t, s)
 	nextOf(t, s)
 	source.say(status("w", "a", 1, StatusPaused))
 	source.heardOfLater(t)
 	silent(t, s) // Redis is there, and says that it runs
 
 	server.Close()
+	source.say(status("w", "b", 1, StatusRunning), status("w", "a", 1, StatusPaused)) // Temporal knows of no lock
 	if ev := nextOf(t, s); ev.Status != StatusPaused || ev.Origin != OriginSource {
 		t.Errorf("it tells %+v", ev)
 	}

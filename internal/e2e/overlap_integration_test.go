@@ -104,7 +104,11 @@ func runChild(role string) int {
 	}
 	defer c.Close()
 	// Few slots: one process cannot take all sections before the other polls.
-	w := sdkworker.New(c, queue, sdkworker.Options{MaxConcurrentActivityExecutionSize: 4})
+	slots := 4
+	if role == roleBrief {
+		slots = 1 // who waits is in another process
+	}
+	w := sdkworker.New(c, queue, sdkworker.Options{MaxConcurrentActivityExecutionSize: slots})
 	w.RegisterWorkflow(contest)
 	w.RegisterWorkflow(duel)
 	w.RegisterWorkflow(solo)
