@@ -29,5 +29,5 @@
 // New code: redisstate.ConfigStore has refs, which never give other content,
 // and reads that cost no round trip. Compozy's interface reads by id, and a
 // private copy costs a decoding each time; locking has leases with a context and a
-// fence. Compozy's notifications: see the package notifier.
+// fence; notifier has subscriptions that begin with the state and tell what was missed.
 package compozy

@@ -153,7 +153,8 @@ func newManager(masters masters, now clock, opts Options) (*Manager, error) {
 // ctx governs the acquisition only: the lease goes on when ctx ends, until its
 // Release. If ctx ends first, Acquire returns its error, within 3 s even if
 // Redis hangs, and whatever Redis may have granted is taken back in the
-// background.
+// background: a process that ends right after calls Close first, else that stays for
+// its TTL.
 //
 // Errors: ErrNotAcquired (held for the whole wait; try again later), ErrReentrant
 // (ctx carries a lease of resource), ErrUnavailable (an outage), ErrDenied, ErrInvalidResource, ErrInvalidOptions,

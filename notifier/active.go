@@ -122,10 +122,11 @@ func (h *Hub) Active(ctx context.Context, cursor uint64, limit int) (workflowIDs
 	return workflowIDs, next, nil
 }
 
-// justEnded lists the workflow ids that ended within the last minutes.
-func (h *Hub) justEnded(ctx context.Context) ([]string, error) {
+// justEnded lists the workflow ids that ended since then, within the last minutes.
+func (h *Hub) justEnded(ctx context.Context, since time.Time) ([]string, error) {
 	bounded, cancel := context.WithTimeout(ctx, h.options.Timeout)
 	defer cancel()
-	ids, err := h.log.client.ZRange(bounded, h.log.space.Ended(), 0, -1).Result()
+	from := strconv.FormatInt(since.Add(-time.Second).UnixMilli(), 10) // clocks differ
+	ids, err := h.log.client.ZRangeByScore(bounded, h.log.space.Ended(), &redis.ZRangeBy{Min: from, Max: "+inf"}).Result()
 	return ids, rediserr.Wrap(ctx, "notifier: list workflows that ended", family, err)
 }

@@ -210,7 +210,7 @@ func (a *All) run(ctx context.Context) {
 
 // listEnded follows what ended while nothing was heard.
 func (a *All) listEnded() {
-	ids, err := a.hub.justEnded(a.ctx)
+	ids, err := a.hub.justEnded(a.ctx, a.began)
 	if err != nil {
 		return
 	}

@@ -18,9 +18,19 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/redis/go-redis/v9"
 )
 
+// mute drops what the Redis client says on standard error by itself: each command says
+// what came of it.
+type mute struct{}
+
+// Printf implements the client's logger.
+func (mute) Printf(context.Context, string, ...any) {}
+
 func main() {
+	redis.SetLogger(mute{})
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], streams{os.Stdout, os.Stderr}, os.LookupEnv)
 	stop()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"time"
 
@@ -35,7 +36,7 @@ func watch(ctx context.Context, args []string, s streams, env lookup) (err error
 	w.flags(f)
 	f.BoolVar(&w.all, "all", false, "all workflows, until interrupted")
 	f.BoolVar(&w.asJSON, "json", false, "one JSON object per event instead of a table or lines")
-	f.Int64Var(&w.after, "after", 0, "begin after the event with this id instead of with the current state")
+	f.Int64Var(&w.after, "after", 0, "begin after the event with this id (--json shows them) instead of with the current state")
 	f.StringVar(&w.channels, "channel-prefix", "", "prefix of the channels, if the workers set one (ChannelPrefix)")
 	f.BoolVar(&w.sharded, "sharded", false, "the workers publish by sharded pub/sub (ShardedEvents)")
 	f.StringVar(&w.temporal, "temporal", "", "host:port of the Temporal server to ask when events stop and while Redis is away (default: none)")
@@ -73,12 +74,16 @@ func watch(ctx context.Context, args []string, s streams, env lookup) (err error
 	if err != nil {
 		return err
 	}
-	events, ended, err := w.subscribe(ctx, hub)
-	if err != nil {
+	listening, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	patience := time.AfterFunc(w.timeout, func() {
+		stop(fmt.Errorf("%w: it did not answer within %s (--timeout)", notifier.ErrUnavailable, w.timeout))
+	})
+	events, ended, err := w.subscribe(listening, hub)
+	if patience.Stop(); err != nil {
 		return err
 	}
-	show := w.show(s)
-	return w.follow(ctx, hub, events, ended, show)
+	return w.follow(ctx, hub, events, ended, w.show(s), s.err)
 }
 
 // subscribe begins to listen; ended tells why there are no more events.
@@ -110,6 +115,9 @@ func (w *watching) subscribe(ctx context.Context, hub *notifier.Hub) (events <-c
 				return one.Events(), one.Err, nil
 			}
 		}
+		if cause := context.Cause(ctx); cause != nil && errors.Is(cause, notifier.ErrUnavailable) {
+			return nil, nil, cause
+		}
 		if !errors.Is(err, notifier.ErrUnavailable) || time.Now().After(giveUp) || ctx.Err() != nil {
 			return nil, nil, err
 		}
@@ -129,6 +137,9 @@ type shower interface {
 func (w *watching) show(s streams) shower {
 	if w.asJSON {
 		return &jsonLines{streams: s, encoder: json.NewEncoder(s.out), connected: true}
+	}
+	if w.all {
+		return screen.NewMany(s.out)
 	}
 	return screen.New(s.out)
 }
@@ -166,18 +177,22 @@ func (j *jsonLines) Connection(connected bool) error {
 const (
 	// lookEvery is how often the connection is looked at.
 	lookEvery = 250 * time.Millisecond
+	// hintAfter is how long nothing comes before that is said.
+	hintAfter = 3 * time.Second
 	// settleFor is how long to wait for more after an event that ends the workflow: it
 	// may be of an earlier run, and the newest comes behind it.
 	settleFor = 200 * time.Millisecond
 )
 
 // follow shows events until the workflow has ended.
-func (w *watching) follow(ctx context.Context, hub *notifier.Hub, events <-chan notifier.Event, ended func() error, show shower) error {
+func (w *watching) follow(ctx context.Context, hub *notifier.Hub, events <-chan notifier.Event, ended func() error, show shower, hints io.Writer) error {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	settled := time.NewTimer(0)
 	settled.Stop()
 	defer settled.Stop()
+	silence := time.NewTimer(hintAfter)
+	defer silence.Stop()
 	end, err := w.before(ctx, hub)
 	if err != nil {
 		return err
@@ -191,6 +206,7 @@ func (w *watching) follow(ctx context.Context, hub *notifier.Hub, events <-chan 
 			if !ok {
 				return w.over(ctx, ended())
 			}
+			silence.Stop()
 			burst := []notifier.Event{ev}
 			for range len(events) { // what is there already: one drawing shows all
 				burst = append(burst, <-events)
@@ -202,6 +218,10 @@ func (w *watching) follow(ctx context.Context, hub *notifier.Hub, events <-chan 
 				if settled.Stop(); end.last.EndsWorkflow() && !end.another {
 					settled.Reset(settleFor)
 				}
+			}
+		case <-silence.C:
+			if !w.all {
+				_, _ = fmt.Fprintf(hints, "there are no events of %q yet; waiting for them (another id, --temporal-namespace or --namespace? --temporal asks the server)\n", w.id)
 			}
 		case <-settled.C:
 			return endOf(end.last)

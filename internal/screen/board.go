@@ -39,6 +39,7 @@ type row struct {
 	touched int            // number of its newest event
 	started time.Time      // of the first RUNNING
 	note    string
+	many    bool // workflows
 }
 
 // board is the state behind the screen, made of events only.
@@ -46,6 +47,7 @@ type board struct {
 	rows         map[string]*row // by notifier.Event.TaskKey
 	workflow     notifier.Event
 	events, gaps int
+	many         bool // workflows
 }
 
 // apply takes an event in. It returns the row that the event is about, nil for
@@ -56,10 +58,11 @@ func (b *board) apply(ev notifier.Event) *row {
 		b.gaps++
 		return nil
 	}
-	r, ok := b.rows[ev.TaskKey()]
+	key := ev.WorkflowID + " " + ev.TaskKey()
+	r, ok := b.rows[key]
 	if !ok {
-		r = &row{order: len(b.rows), event: ev}
-		b.rows[ev.TaskKey()] = r
+		r = &row{order: len(b.rows), event: ev, many: b.many}
+		b.rows[key] = r
 	}
 	r.touched = b.events
 	switch {
@@ -113,6 +116,9 @@ func (r *row) rank() int {
 // line is the row as a line of the table.
 func (r *row) line() string {
 	name, took, attempt := cmp.Or(r.event.TaskID, r.event.WorkflowID), "", ""
+	if r.many && r.event.TaskID != "" {
+		name = r.event.WorkflowID + "/" + name
+	}
 	if len(name) > 32 {
 		name = ".." + name[len(name)-30:] // the end tells children apart
 	}

@@ -25,6 +25,14 @@ type Screen struct {
 	drawn  int // lines of the table on the terminal
 	late   []time.Duration
 	away   bool // Redis is
+	many   bool // workflows
+}
+
+// NewMany is New for events of many workflows: each line names its own.
+func NewMany(out io.Writer) *Screen {
+	s := New(out)
+	s.many, s.board.many = true, true
+	return s
 }
 
 // New returns a Screen that writes to out: a table if that is a terminal that
@@ -77,7 +85,7 @@ func (s *Screen) Draw(events ...notifier.Event) error {
 	var b strings.Builder
 	for _, ev := range events {
 		if r := s.board.apply(ev); s.height == nil {
-			b.WriteString(plainLine(ev, r) + "\n")
+			b.WriteString(plainLine(ev, r, s.many) + "\n")
 		}
 	}
 	if s.height != nil {
@@ -123,8 +131,11 @@ func (s *Screen) Tasks() int { return s.board.tasks() }
 func (s *Screen) Latencies() []time.Duration { return s.late }
 
 // plainLine is an event as a line of its own.
-func plainLine(ev notifier.Event, r *row) string {
+func plainLine(ev notifier.Event, r *row, many bool) string {
 	name, status, text := cmp.Or(ev.TaskID, "workflow "+ev.WorkflowID), string(ev.Status), ev.Reason
+	if many && ev.TaskID != "" {
+		name = ev.WorkflowID + "/" + name
+	}
 	switch {
 	case ev.Kind == notifier.KindGap:
 		name, status, text = "some events were lost", "GAP", ""
@@ -132,6 +143,9 @@ func plainLine(ev notifier.Event, r *row) string {
 		status, text = "-", r.note
 	case ev.Final:
 		text = "(final) " + text
+	}
+	if ev.Origin != "" {
+		text = "(says Temporal) " + text
 	}
 	return printable(fmt.Sprintf("%s %-9s %s  %s", ev.Time.Local().Format("15:04:05.000"), status, name, text))
 }
