@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	sdkworker "go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/compozy/temporal-redis/internal/redistest"
@@ -31,8 +32,15 @@ func TestStateNeverGoesBack(t *testing.T) {
 	addr, visits := newGate(t)
 	s := newStage(t, redisURL, nil)
 	signal := make(map[int]func(syscall.Signal) error)
+	// One that stands still must have no poll open: its task would be lost for a while.
+	workflows := sdkworker.New(s.client, s.queue, sdkworker.Options{LocalActivityWorkerOnly: true})
+	workflows.RegisterWorkflow(solo)
+	if err := workflows.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(workflows.Stop)
 	for range 3 {
-		process := startChild(t, roleUnlocked, redisURL, s.queue, addr)
+		process := startChild(t, roleSingle, redisURL, s.queue, addr)
 		signal[process.Pid] = func(sig syscall.Signal) error { return process.Signal(sig) }
 	}
 	id := newID()

@@ -32,7 +32,8 @@ import (
 const (
 	roleLocked   = "locked"
 	roleUnlocked = "unlocked"
-	roleBrief    = "brief" // locked, by leases of briefTTL
+	roleBrief    = "brief"  // locked, by leases of briefTTL; one slot
+	roleSingle   = "single" // unlocked; one slot, and no workflows
 )
 
 const briefTTL = 2 * time.Second
@@ -86,7 +87,7 @@ func runChild(role string) int {
 		Redis:       redisstate.Options{URL: redisURL},
 		Environment: func(string) (string, bool) { return "", false },
 	}
-	if role != roleUnlocked {
+	if role == roleLocked || role == roleBrief {
 		o.Policies = map[string]interceptors.Policy{"section": interceptors.Critical}
 	}
 	if role == roleBrief {
@@ -104,14 +105,16 @@ func runChild(role string) int {
 	}
 	defer c.Close()
 	// Few slots: one process cannot take all sections before the other polls.
-	slots := 4
-	if role == roleBrief {
-		slots = 1 // who waits is in another process
+	wo := sdkworker.Options{MaxConcurrentActivityExecutionSize: 4}
+	if role == roleBrief || role == roleSingle {
+		wo.MaxConcurrentActivityExecutionSize = 1 // it polls for no other while it is inside
 	}
-	w := sdkworker.New(c, queue, sdkworker.Options{MaxConcurrentActivityExecutionSize: slots})
-	w.RegisterWorkflow(contest)
-	w.RegisterWorkflow(duel)
-	w.RegisterWorkflow(solo)
+	wo.DisableWorkflowWorker = role == roleSingle
+	w := sdkworker.New(c, queue, wo)
+	if !wo.DisableWorkflowWorker {
+		w.RegisterWorkflow(contest)
+		w.RegisterWorkflow(duel)
+	}
 	w.RegisterActivityWithOptions(func(ctx context.Context) error { return section(ctx, referee) },
 		activity.RegisterOptions{Name: "section"})
 	if err := w.Start(); err != nil {
