@@ -47,15 +47,18 @@ func (a *away) ask(ctx context.Context, do func(context.Context) error) error {
 	bounded, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	err := do(bounded)
+	// A connection ends at the deadline too, and may be first to say so.
+	end, _ := bounded.Deadline()
+	ranOut := bounded.Err() != nil || (err != nil && !time.Now().Before(end))
 	switch {
 	case ctx.Err() == nil && nobodyThere(err):
 		a.until.Store(int64(a.now() + awayFor))
-	case bounded.Err() != nil && ctx.Err() == nil:
+	case ranOut && ctx.Err() == nil:
 		a.since.CompareAndSwap(0, int64(asked))
 		if since, now := a.since.Load(), a.now(); since != 0 && now-time.Duration(since) >= a.wait {
 			a.until.Store(int64(now + awayFor))
 		}
-	case err == nil || bounded.Err() == nil: // whatever it said, it answered, or refused
+	case err == nil || !ranOut: // whatever it said, it answered, or refused
 		a.since.Store(0)
 		a.until.Store(0)
 	}
