@@ -199,14 +199,15 @@ func (f *feed) forgetOtherRuns(states []Event) {
 // goroutine.
 func (f *feed) beyond(ev *Event, away bool) bool {
 	known, ok := f.history.tasks[ev.TaskKey()]
+	alone := false // only the source knows of the task, as far as it is now
 	if before, said := f.told[ev.TaskKey()]; said && (!ok || scoreOf(&before.event) >= scoreOf(&known)) {
-		known, ok = before.event, true
+		known, ok, alone = before.event, true, true
 	}
 	if !ok {
 		return true
 	}
 	ev.Previous = known.Status
-	if score, have := scoreOf(ev), scoreOf(&known); score != have || !away {
+	if score, have := scoreOf(ev), scoreOf(&known); score != have || (!away && !alone) {
 		return score > have
 	}
 	// That a task runs the source says as well of one that waits or is held.

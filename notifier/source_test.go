@@ -219,6 +219,23 @@ func TestStatusSource_has_the_last_word_when_Redis_is_back(t *testing.T) {
 	}
 }
 
+// Of a task that the log does not have, each change is told.
+func TestStatusSource_follows_what_the_log_does_not_have(t *testing.T) {
+	t.Parallel()
+	_, client := embedded(t)
+	h := openHub(t, client, SubscriberOptions{StatusEvery: 10 * time.Millisecond})
+	source := new(oracle)
+	s := mustSubscribe(t, h, "w", WithStatusSource(source))
+	for _, word := range []Status{StatusRunning, StatusPaused, StatusRunning, StatusWaiting} {
+		source.say(status("w", "a", 1, word))
+		if ev := nextOf(t, s); ev.Status != word {
+			t.Errorf("it tells %+v; want %s", ev, word)
+		}
+	}
+	source.heardOfLater(t)
+	silent(t, s)
+}
+
 // What was said of a run that is not the newest is told to nobody who comes later.
 func TestStatusSource_forgets_earlier_runs(t *testing.T) {
 	t.Parallel()
