@@ -1,9 +1,11 @@
 package interceptors
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/converter"
@@ -107,16 +109,19 @@ func readHeader(ctx context.Context) (e envelope, err error) {
 	return e, nil
 }
 
-// TaskOf is the task name and the number of the call that a scheduled activity's header
-// has, as in events: "" and 0 if it was scheduled without the plugin. published is false
-// if the call's own policy has its status off.
-func TaskOf(header *commonpb.Header) (task string, call int64, published bool) {
+// TaskOf is the task name and the number of the call of a scheduled activity, as in
+// events: its type and 0 if its header is none of the plugin's. published is false if the
+// call's own policy has its status off, and for the SDK's own activities.
+func TaskOf(header *commonpb.Header, activityType string) (task string, call int64, published bool) {
+	if strings.HasPrefix(activityType, sessionPrefix) {
+		return "", 0, false
+	}
 	var e envelope
 	payload, ok := header.GetFields()[headerKey]
 	if !ok || converter.GetDefaultDataConverter().FromPayload(payload, &e) != nil {
-		return "", 0, true
+		return activityType, 0, true
 	}
-	return cut(e.Task, MaxTaskBytes), max(e.Call, 0), e.Policy.Status != Off
+	return cmp.Or(cut(e.Task, MaxTaskBytes), activityType), max(e.Call, 0), e.Policy.Status != Off
 }
 
 // Header returns the header with which an activity started outside a workflow,

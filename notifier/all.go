@@ -269,12 +269,12 @@ func (a *All) follow(id string, opts []SubscribeOption) {
 		if len(a.foreign) >= maxLeft {
 			clear(a.foreign)
 		}
-		if at == (position{}) {
-			a.foreign[id] = time.Now().Add(idling)
-			return
+		if at != (position{}) {
+			a.left[id] = at
 		}
-		a.left[id] = at
-		delete(a.foreign, id)
+		if _, ours := a.left[id]; !ours {
+			a.foreign[id] = time.Now().Add(idling)
+		}
 	}()
 	s, err := a.subscribe(id, opts)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -30,9 +29,6 @@ var _ notifier.StatusSource = (*StatusSource)(nil)
 // maxHistory is up to how many events of a workflow's history are read to learn of its
 // tasks. Of a longer one only the workflow itself is told.
 const maxHistory = 10_000
-
-// sessionPrefix begins the types of the SDK's own activities, which are not published.
-const sessionPrefix = "internalSession"
 
 // NewStatusSource returns a source of states for subscriptions, see
 // notifier.WithStatusSource. temporalID finds Temporal's workflow id from the one under
@@ -130,12 +126,9 @@ func (r *states) add(ev *historypb.HistoryEvent) {
 	switch {
 	case ev.GetActivityTaskScheduledEventAttributes() != nil:
 		a := ev.GetActivityTaskScheduledEventAttributes()
-		task, call, published := interceptors.TaskOf(a.GetHeader())
-		if !published || strings.HasPrefix(a.GetActivityType().GetName(), sessionPrefix) {
+		task, call, published := interceptors.TaskOf(a.GetHeader(), a.GetActivityType().GetName())
+		if !published {
 			return
-		}
-		if task == "" {
-			task = a.GetActivityType().GetName()
 		}
 		r.order = append(r.order, ev.GetEventId())
 		r.tasks[ev.GetEventId()] = &notifier.Event{

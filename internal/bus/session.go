@@ -172,7 +172,7 @@ func (s *session) reconcile() (idle bool, err error) {
 		}
 		wanted = wanted[n:]
 	}
-	return len(s.have) == 0 && !s.bus.needed(), nil
+	return len(s.have) == 0 && s.bus.idle(), nil
 }
 
 // ask subscribes to channels. That an owner of sharded ones is away is no error: they
@@ -296,9 +296,6 @@ func (s *session) difference() (wanted, unwanted []string) {
 	slices.Sort(unwanted)
 	return wanted, unwanted
 }
-
-// needed tells whether anybody listens.
-func (b *Bus) needed() bool { return !b.idle() }
 
 // unconfirm notes that a channel is not subscribed any more.
 func (b *Bus) unconfirm(name string) {
