@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -147,7 +148,7 @@ func Progress(ctx context.Context, data any) error {
 		Call:         call.Call,
 		ActivityID:   info.ActivityID,
 		ActivityType: info.ActivityType.Name,
-		Attempt:      info.Attempt,
+		Attempt:      cmp.Or(call.Attempt, info.Attempt),
 		Status:       notifier.StatusRunning,
 		Traceparent:  carrier["traceparent"],
 		Data:         body,

@@ -22,6 +22,13 @@ type call struct {
 	policy Policy
 	res    Resources
 	paced  *notifier.PacedPublisher // what the activity's own code publishes to; nil: no publisher
+
+	began    time.Time // the attempt, by our clock
+	details  *details
+	held     time.Duration // before user code
+	resumed  func()        // ends the hold that is under way; nil: none is
+	outage   bool          // the attempt ends because Redis was away, or the lock held
+	deadline time.Time     // of user code, by the host's limits
 }
 
 func (c *call) wantsConfig() bool {
@@ -31,29 +38,52 @@ func (c *call) wantsConfig() bool {
 // handler is the rest of the chain as a step sees it.
 type handler func(ctx context.Context) (any, error)
 
-// step is one link of the chain. It calls next at most once.
+// step is one link of the chain. It calls next at most once; but hold may do so
+// again as long as user code was not entered.
 type step func(ctx context.Context, c *call, next handler) (any, error)
 
+// activityInbound is one activity attempt: the SDK makes one for each.
 type activityInbound struct {
 	interceptor.ActivityInboundInterceptorBase
 	worker *workerInterceptor
+	below  interceptor.ActivityOutboundInterceptor
+	call   *call // nil until the attempt begins
 }
 
-// ExecuteActivity takes the resources for the time of the attempt, resolves the
-// policy and runs the chain.
+// Init puts the outbound interceptor in front of what user code asks.
+func (a *activityInbound) Init(outbound interceptor.ActivityOutboundInterceptor) error {
+	a.below = outbound
+	out := &activityOutbound{in: a}
+	out.Next = outbound
+	return a.Next.Init(out)
+}
+
+// ExecuteActivity resolves the policy and runs the chain within the limits of
+// the host.
 func (a *activityInbound) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
 	c, err := a.worker.newCall(ctx, in)
 	if err != nil {
 		return nil, err
 	}
+	c.began, c.details = time.Now(), readDetails(ctx, a.below, c.info)
+	a.call = c
+	return a.worker.attempts(ctx, c, func(ctx context.Context) (any, error) { return a.attempt(ctx, c) })
+}
+
+// attempt takes the resources for the time of the attempt and runs the chain.
+func (a *activityInbound) attempt(ctx context.Context, c *call) (any, error) {
+	user := func(ctx context.Context) (any, error) {
+		return a.worker.enter(ctx, c, func(ctx context.Context) (any, error) { return a.Next.ExecuteActivity(ctx, c.in) })
+	}
 	res, release, err := a.worker.host.Enter()
 	if err != nil {
 		if c.wantsConfig() || c.policy.Lock == On {
+			c.outage = true
 			return nil, notRunning(err)
 		}
 		// Polled before the worker's stop and started after it: it loses its
 		// events, not an attempt.
-		return a.Next.ExecuteActivity(ctx, in)
+		return user(ctx)
 	}
 	defer release()
 	c.res = res
@@ -68,9 +98,11 @@ func (a *activityInbound) ExecuteActivity(ctx context.Context, in *interceptor.E
 	}
 	ctx = notifier.WithCall(ctx, notifier.Call{
 		WorkflowID: a.worker.options.WorkflowID(c.info.WorkflowExecution.ID), TaskID: c.task(), Call: c.env.Call,
+		Attempt: c.info.Attempt,
 	})
+	defer c.details.keepAlive(ctx, c.info)()
 
-	run := func(ctx context.Context) (any, error) { return a.Next.ExecuteActivity(ctx, c.in) }
+	run := user
 	for _, link := range slices.Backward(a.worker.steps) {
 		next := run
 		run = func(ctx context.Context) (any, error) { return link(ctx, c, next) }
@@ -113,5 +145,5 @@ func (c *call) checkNamespace() error {
 
 // chain lists the steps from outside in.
 func (w *workerInterceptor) chain() []step {
-	return []step{w.availability, w.status, w.config, w.lock}
+	return []step{w.availability, w.status, w.hold, w.config, w.lock}
 }

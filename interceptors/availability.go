@@ -46,6 +46,11 @@ const (
 	// PolicyInvalid: the policy asks for something that this kind of activity
 	// cannot have. Not retryable.
 	PolicyInvalid = "PolicyInvalid"
+	// TimedOut: the activity's code ran into the start-to-close or
+	// schedule-to-close time-out that the host gave it, on an activity whose
+	// time-outs this package holds itself (see Pause.Attempts). It wraps the
+	// temporal.TimeoutError. Retryable as the time-out would be.
+	TimedOut = "TimedOut"
 	// WorkerNotRunning: an activity arrived outside of the worker's life.
 	// Retryable.
 	WorkerNotRunning = "WorkerNotRunning"
@@ -56,7 +61,7 @@ const (
 // ApplicationError loses its type, delay and category on the way to Temporal.
 func (w *workerInterceptor) availability(ctx context.Context, c *call, next handler) (any, error) {
 	result, err := next(ctx)
-	if err == nil || c.policy.Pause == Off || errors.Is(err, activity.ErrResultPending) {
+	if err == nil || c.policy.Pause == Off || w.options.Pause.Retry != On || errors.Is(err, activity.ErrResultPending) {
 		return result, err
 	}
 	if _, ok := errors.AsType[*temporal.ApplicationError](err); ok {
@@ -66,22 +71,25 @@ func (w *workerInterceptor) availability(ctx context.Context, c *call, next hand
 	case errors.Is(err, redisstate.ErrCorrupt): // of this value only, and for good
 		return nil, unusable(err)
 	case errors.Is(err, redisstate.ErrUnavailable), errors.Is(err, redisstate.ErrClosed):
-		return nil, w.retryLater(c.info, "Redis is unavailable; the activity will be tried again", RedisUnavailable, err)
+		return nil, w.retryLater(c, "Redis is unavailable; the activity will be tried again", RedisUnavailable, err)
 	case errors.Is(err, redisstate.ErrDenied):
 		w.options.Logger.ErrorContext(ctx, "Redis refuses the worker; activities wait until an operator mends it", "op", "activity", "error", err)
-		return nil, w.retryLater(c.info, "Redis refused access; check username, password, ACL rules and TLS settings", RedisDenied, err)
+		return nil, w.retryLater(c, "Redis refused access; check username, password, ACL rules and TLS settings", RedisDenied, err)
 	case errors.Is(err, locking.ErrNotAcquired):
-		return nil, w.retryLater(c.info, "the lock is held by another activity of the workflow", LockContended, err)
+		return nil, w.retryLater(c, "the lock is held by another activity of the workflow", LockContended, err)
 	}
 	return nil, err
 }
 
 // retryLater asks Temporal for another attempt after a jittered delay.
-func (w *workerInterceptor) retryLater(info activity.Info, msg, errType string, cause error) error {
+func (w *workerInterceptor) retryLater(c *call, msg, errType string, cause error) error {
+	delay := w.retryDelay(c.info)
+	c.outage = true
 	w.metrics.ActivityRetries.WithLabelValues(errType).Inc()
+	w.metrics.ActivityPause.WithLabelValues(pauseRetry).Add(delay.Seconds())
 	return temporal.NewApplicationErrorWithOptions(msg, errType, temporal.ApplicationErrorOptions{
 		Cause:          cause,
-		NextRetryDelay: w.retryDelay(info),
+		NextRetryDelay: delay,
 		Category:       temporal.ApplicationErrorCategoryBenign,
 	})
 }

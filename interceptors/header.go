@@ -25,6 +25,7 @@ type envelope struct {
 	Task   string          `json:"task,omitempty"`
 	Call   int64           `json:"call,omitempty"` // rising number of the call within its run
 	Policy Policy          `json:"policy,omitzero"`
+	Limits *limits         `json:"limits,omitempty"` // nil: the server holds them
 }
 
 type workflowKey int
@@ -104,6 +105,9 @@ func readHeader(ctx context.Context) (e envelope, err error) {
 	}
 	if e.Ref != nil && e.Ref.Digest == "" {
 		return envelope{}, fmt.Errorf("interceptors: %w", errNotPinned)
+	}
+	if l := e.Limits; l != nil && (l.Attempts < 0 || min(l.StartToClose, l.ScheduleToClose, l.Initial, l.Maximum) < 0 || !(l.Coefficient >= 0)) {
+		return envelope{}, fmt.Errorf("interceptors: the header %q has negative limits", headerKey)
 	}
 	e.Task = cut(e.Task, MaxTaskBytes)
 	return e, nil

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/activity"
-	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/compozy/temporal-redis/internal/keys"
@@ -162,7 +161,7 @@ func (w *workerInterceptor) stands(ctx context.Context, c *call, held []*locking
 // the attempt's deadline.
 func (w *workerInterceptor) acquireOptions(ctx context.Context, c *call) []locking.Option {
 	wait := w.options.LockWait
-	opts := []locking.Option{locking.WithWaitCallback(func(locking.Waiting) { heartbeat(ctx, c.info) })}
+	var opts []locking.Option
 	if deadline, ok := ctx.Deadline(); ok {
 		wait = min(wait, max(time.Until(deadline)/2, 0))
 		opts = append(opts, locking.WithDeadline(deadline))
@@ -207,46 +206,6 @@ func (w *workerInterceptor) releaseAll(ctx context.Context, held []*locking.Leas
 		}
 	}
 	return told
-}
-
-// heartbeat keeps a waiting activity alive. The server replaces the last
-// details by those of each heartbeat, so the details of the user's last attempt
-// are sent again, undecoded.
-func heartbeat(ctx context.Context, info activity.Info) {
-	if info.HeartbeatTimeout <= 0 {
-		return
-	}
-	if details, ok := lastDetails(ctx); ok {
-		activity.RecordHeartbeat(ctx, details...)
-	}
-}
-
-// maxDetails is how many heartbeat details are carried over; the SDK gives no
-// count.
-const maxDetails = 64
-
-// lastDetails is false when there are details that cannot be carried over: the
-// host's data converter does not know raw values. Then no heartbeat is better
-// than one that erases them.
-func lastDetails(ctx context.Context) (details []any, ok bool) {
-	if !activity.HasHeartbeatDetails(ctx) {
-		return nil, true
-	}
-	raw := make([]converter.RawValue, maxDetails)
-	targets := make([]any, maxDetails)
-	for i := range raw {
-		targets[i] = &raw[i]
-	}
-	if err := activity.GetHeartbeatDetails(ctx, targets...); err != nil {
-		return nil, false
-	}
-	for _, r := range raw {
-		if r.Payload() == nil {
-			break
-		}
-		details = append(details, r)
-	}
-	return details, len(details) > 0
 }
 
 // workflowLockKey is the default of Options.LockKey.

@@ -28,6 +28,9 @@ type Resources struct {
 	// TemporalNamespace is the one that the keys are named after; "" when the
 	// host chose their names itself.
 	TemporalNamespace string
+	// Health tells whether Redis answers. nil: nobody knows, and each attempt
+	// finds out for itself.
+	Health Availability
 }
 
 // Sessions opens the session of an execution without I/O.
@@ -77,6 +80,9 @@ type Options struct {
 	// times) before an attempt that found Redis away is tried again. It grows
 	// with the attempts to 5 times this value. Defaults to 1 s; at least 10 ms.
 	RetryDelay time.Duration
+	// Pause are the settings of what happens while Redis is away. Defaults to all
+	// layers on.
+	Pause Pause
 	// Logger receives what has no other way out. Defaults to slog.Default().
 	Logger *slog.Logger
 	// Registerer takes the metrics. Defaults to prometheus.DefaultRegisterer.
@@ -107,6 +113,7 @@ func (o Options) withDefaults() Options {
 	if o.RetryDelay == 0 {
 		o.RetryDelay = DefaultRetryDelay
 	}
+	o.Pause = o.Pause.withDefaults()
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -122,7 +129,7 @@ func (o Options) validate() error {
 		errs = append(errs, fmt.Errorf("interceptors: RetryDelay is %v; use 10 ms or more, or 0 for %v", o.RetryDelay, DefaultRetryDelay))
 	}
 	_, err := newPolicies(o.DefaultPolicy, o.Policies)
-	errs = append(errs, err, o.checkLockKey("the default", o.DefaultPolicy))
+	errs = append(errs, err, o.Pause.validate(), o.checkLockKey("the default", o.DefaultPolicy))
 	for _, name := range slices.Sorted(maps.Keys(o.Policies)) {
 		errs = append(errs, o.checkLockKey(fmt.Sprintf("activity type %q", name), o.Policies[name]))
 	}

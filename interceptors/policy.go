@@ -49,8 +49,10 @@ type Policy struct {
 	LockKey string `json:"lock_key,omitempty"`
 	// Status publishes the activity's transitions. Defaults to on.
 	Status Mode `json:"status,omitempty"`
-	// Pause turns outages of Redis into retryable errors. Defaults to on for
-	// activities that use Redis through the plugin.
+	// Pause has the activity wait for Redis when it is away, rather than fail (see
+	// Options.Pause). Defaults to on for what uses Redis by its policy: a config or
+	// a lock. Set it On for an activity whose own code does: it is then entered
+	// only while Redis answers. Off leaves outages to Temporal as any other error.
 	Pause Mode `json:"pause,omitempty"`
 }
 
@@ -58,9 +60,9 @@ type Policy struct {
 // critical activity of the same workflow.
 var Critical = Policy{Lock: On}
 
-// builtin resolves what nobody decided. Config stays at Default: on when the
-// call carries a ref.
-var builtin = Policy{Lock: Off, Status: On, Pause: On}
+// builtin resolves what nobody decided. Config and Pause stay at Default: on when
+// the call carries a ref, and on when it uses Redis.
+var builtin = Policy{Lock: Off, Status: On}
 
 // over returns p with its Default fields taken from base.
 func (p Policy) over(base Policy) Policy {

@@ -19,13 +19,13 @@ func TestPolicy(t *testing.T) {
 		want     Policy
 	}{
 		"an unknown type gets the default policy over the built-in one": {
-			activity: "other", want: Policy{Lock: Off, Status: Off, Pause: On},
+			activity: "other", want: Policy{Lock: Off, Status: Off},
 		},
 		"a type's policy is over the default": {
-			activity: "loud", want: Policy{Lock: Off, Status: On, Pause: On},
+			activity: "loud", want: Policy{Lock: Off, Status: On},
 		},
 		"critical takes the lock and keeps the rest": {
-			activity: "charge", want: Policy{Lock: On, Status: Off, Pause: On},
+			activity: "charge", want: Policy{Lock: On, Status: Off},
 		},
 		"a call's policy is over all": {
 			activity: "charge", call: Policy{Lock: Off, Config: On, Pause: Off},

@@ -3,6 +3,7 @@ package interceptors
 import (
 	"context"
 	"errors"
+	"time"
 
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
@@ -47,6 +48,7 @@ const (
 	reasonLock    = "lock"
 	reasonPending = "result pending"
 	reasonPanic   = "panic"
+	reasonRedis   = "redis"
 )
 
 // attemptStatus is Compozy's word for how an attempt ended.
@@ -56,6 +58,8 @@ func attemptStatus(ctx context.Context, c *call, err error) (notifier.Status, st
 	switch {
 	case err == nil:
 		return notifier.StatusSuccess, ""
+	case errors.As(err, new(*temporal.TimeoutError)) && !c.deadline.IsZero() && !time.Now().Before(c.deadline):
+		return notifier.StatusTimedOut, reasonOf(err)
 	case errors.Is(err, activity.ErrResultPending):
 		return notifier.StatusWaiting, reasonPending
 	case decided:

@@ -3,6 +3,7 @@ package interceptors
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/workflow"
@@ -17,6 +18,7 @@ type workerInterceptor struct {
 	policies policies
 	metrics  *telemetry.Metrics
 	steps    []step
+	holders  atomic.Int64 // attempts that hold
 }
 
 // NewWorker returns the interceptor for the activities and workflows of a

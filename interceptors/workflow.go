@@ -142,8 +142,8 @@ func isApplication(err error) bool {
 	if !errors.As(err, &outer) {
 		return false
 	}
-	_, own := outer.Unwrap().(*temporal.ApplicationError) //nolint:errorlint // only the direct cause counts
-	return own
+	own, is := outer.Unwrap().(*temporal.ApplicationError) //nolint:errorlint // only the direct cause counts
+	return is && own.Type() != TimedOut
 }
 
 type workflowOutbound struct {
@@ -155,7 +155,7 @@ type workflowOutbound struct {
 // along in the header and publishes PENDING; the result is published when the
 // run sees it. The Future is Temporal's own.
 func (o *workflowOutbound) ExecuteActivity(ctx workflow.Context, activityType string, args ...any) workflow.Future {
-	a, status := o.prepare(ctx, activityType)
+	ctx, a, status := o.prepare(ctx, activityType, o.in.worker.shape)
 	a.future = o.Next.ExecuteActivity(ctx, activityType, args...)
 	if status {
 		o.in.publish(ctx, notifier.Event{
@@ -169,7 +169,7 @@ func (o *workflowOutbound) ExecuteActivity(ctx workflow.Context, activityType st
 // ExecuteLocalActivity is ExecuteActivity without PENDING: a local activity
 // starts at once, in the worker that runs the workflow.
 func (o *workflowOutbound) ExecuteLocalActivity(ctx workflow.Context, activityType string, args ...any) workflow.Future {
-	a, status := o.prepare(ctx, activityType)
+	ctx, a, status := o.prepare(ctx, activityType, nil)
 	a.future = o.Next.ExecuteLocalActivity(ctx, activityType, args...)
 	if status {
 		o.follow(ctx, a)
@@ -177,12 +177,19 @@ func (o *workflowOutbound) ExecuteLocalActivity(ctx workflow.Context, activityTy
 	return a.future
 }
 
-// prepare numbers the call, fills its header and tells whether its status is to
-// be published.
-func (o *workflowOutbound) prepare(ctx workflow.Context, activityType string) (a *await, status bool) {
+// shaper changes the options of a call, and notes in its envelope what they were.
+type shaper func(ctx workflow.Context, activityType string, e *envelope, p Policy) workflow.Context
+
+// prepare numbers the call, shapes its options, fills its header and tells
+// whether its status is to be published.
+func (o *workflowOutbound) prepare(ctx workflow.Context, activityType string, shape shaper) (_ workflow.Context, a *await, status bool) {
 	o.in.calls++
 	env := envelopeOf(ctx)
 	env.Call = o.in.calls
+	policy := o.in.worker.policies.of(activityType, env.Policy)
+	if shape != nil {
+		ctx = shape(ctx, activityType, &env, policy)
+	}
 	if err := setHeader(ctx, env); err != nil {
 		workflow.GetLogger(ctx).Error("activity scheduled without the plugin's header", "error", err)
 	}
@@ -190,7 +197,7 @@ func (o *workflowOutbound) prepare(ctx workflow.Context, activityType string) (a
 	if a.task == "" {
 		a.task = activityType
 	}
-	return a, o.in.worker.policies.of(activityType, env.Policy).Status == On
+	return ctx, a, policy.Status == On
 }
 
 // follow publishes the call's result when the run sees it. A coroutine of its

@@ -25,6 +25,7 @@ type Call struct {
 	WorkflowID string // id under which events are published
 	TaskID     string // the host's name of the task
 	Call       int64  // number of the call within its run, 0 when unknown
+	Attempt    int32  // as Temporal counts it, from 1; 0 when unknown
 }
 
 // WithCall returns a context that carries the call.

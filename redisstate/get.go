@@ -23,6 +23,10 @@ func (s *Store) Get(ctx context.Context, key Key) (Config, error) {
 	return s.read(ctx, key)
 }
 
+// Near tells whether Get would answer key now from this process, without Redis.
+// It counts as no read.
+func (s *Store) Near(key Key) bool { return !s.closed.Load() && s.nearby(key) != nil }
+
 // nearby is what this process knows of a key.
 func (s *Store) nearby(key Key) *known {
 	if key.Digest == "" {

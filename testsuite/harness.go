@@ -22,7 +22,9 @@ import (
 type Options struct {
 	// Plugin are the plugin's options. Defaults, where not set: an embedded
 	// Redis of the environment's own, a registry of its own, no environment
-	// variables, and a logger that writes warnings to the test's output.
+	// variables, a logger that writes warnings to the test's output, and
+	// Pause.Hold Off: an attempt that holds waits in real time, and Temporal's
+	// test environments skip time only between attempts.
 	Plugin worker.Options
 	// Worker are the options of Temporal's worker; the plugin is added. Its
 	// DeadlockDetectionTimeout defaults to 10 s here instead of 1 s: a test
@@ -70,6 +72,9 @@ func newHarness(t testing.TB, o Options) *harness {
 	}
 	if o.Plugin.Logger == nil {
 		o.Plugin.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	}
+	if p := &o.Plugin.Pause; p.Hold == interceptors.Default && p.HoldFor == 0 {
+		p.Hold = interceptors.Off
 	}
 	plugin, err := worker.NewPlugin(o.Plugin)
 	if err != nil {

@@ -67,7 +67,7 @@ func TestAFlushInMidRunIsSurvivedWithASource(t *testing.T) {
 			if sourced && (err != nil || total != 84 || loads.Load() != 1) {
 				t.Errorf("total is %d after %d loads, %v; want 84 after 1", total, loads.Load(), err)
 			}
-			if app, ok := errors.AsType[*temporal.ApplicationError](err); !sourced && (!ok || app.Type() != interceptors.ConfigNotFound || app.NonRetryable()) {
+			if app, ok := errors.AsType[*temporal.ApplicationError](err); !sourced && (!ok || app.Type() != interceptors.ConfigNotFound) {
 				t.Errorf("got %d, %v; want ConfigNotFound", total, err)
 			}
 		})

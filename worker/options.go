@@ -77,6 +77,11 @@ type Options struct {
 	// RetryDelay is the middle of the delay before an attempt that found Redis
 	// away is tried again. Defaults to 1 s.
 	RetryDelay time.Duration
+	// Pause are the settings of what happens while Redis is away: an outage pauses
+	// activities rather than fail them. Defaults to all layers on, a hold of 10 s
+	// in at most half of a worker's activity slots, and 24 h more than an
+	// activity's schedule-to-close time-out.
+	Pause interceptors.Pause
 	// ChannelPrefix goes before workflow:<id> in channel names. Defaults to
 	// none.
 	ChannelPrefix string
@@ -229,6 +234,7 @@ func (o Options) interceptors() interceptors.Options {
 		LockKeys:      o.LockKeys,
 		WorkflowID:    o.WorkflowID,
 		RetryDelay:    o.RetryDelay,
+		Pause:         o.Pause,
 		Logger:        o.Logger,
 		Registerer:    o.Registerer,
 	}

@@ -137,7 +137,11 @@ func (p *Plugin) ConfigureWorker(_ context.Context, o sdkworker.PluginConfigureW
 	if !first {
 		return nil
 	}
-	inbound, err := interceptors.NewWorker(workerHost{p, state}, p.options.interceptors())
+	settings := p.options.interceptors()
+	if slots := o.WorkerOptions.MaxConcurrentActivityExecutionSize; settings.Pause.HoldSlots == 0 && slots > 0 {
+		settings.Pause.HoldSlots = max(slots/2, 1)
+	}
+	inbound, err := interceptors.NewWorker(workerHost{p, state}, settings)
 	if err != nil {
 		return err
 	}

@@ -145,7 +145,8 @@ func (r *states) add(ev *historypb.HistoryEvent) {
 		r.set(ev.GetActivityTaskCompletedEventAttributes().GetScheduledEventId(), ev, notifier.StatusSuccess, "", true)
 	case ev.GetActivityTaskFailedEventAttributes() != nil:
 		a := ev.GetActivityTaskFailedEventAttributes()
-		r.set(a.GetScheduledEventId(), ev, notifier.StatusFailed, a.GetFailure().GetMessage(), true)
+		status, reason := failed(a.GetFailure())
+		r.set(a.GetScheduledEventId(), ev, status, reason, true)
 	case ev.GetActivityTaskTimedOutEventAttributes() != nil:
 		a := ev.GetActivityTaskTimedOutEventAttributes()
 		r.set(a.GetScheduledEventId(), ev, notifier.StatusTimedOut, a.GetFailure().GetMessage(), true)
@@ -184,7 +185,13 @@ func (r *states) pending(a *workflowpb.PendingActivityInfo) {
 	task.Attempt, task.Final, task.Reason = a.GetAttempt(), false, ""
 	task.Time = latest(a.GetLastHeartbeatTime().AsTime(), a.GetLastStartedTime().AsTime(), a.GetScheduledTime().AsTime())
 	switch a.GetState() {
-	case enumspb.PENDING_ACTIVITY_STATE_STARTED, enumspb.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED, enumspb.PENDING_ACTIVITY_STATE_PAUSE_REQUESTED:
+	case enumspb.PENDING_ACTIVITY_STATE_STARTED:
+		task.Status = notifier.StatusRunning
+		if interceptors.Holding(a.GetHeartbeatDetails()) {
+			task.Status, task.Reason = notifier.StatusPaused, "redis"
+		}
+		return
+	case enumspb.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED, enumspb.PENDING_ACTIVITY_STATE_PAUSE_REQUESTED:
 		task.Status = notifier.StatusRunning
 		return
 	case enumspb.PENDING_ACTIVITY_STATE_PAUSED:
@@ -207,6 +214,14 @@ func afterFailure(f *failurepb.Failure) (notifier.Status, string) {
 		return notifier.StatusPaused, "redis"
 	case interceptors.LockContended:
 		return notifier.StatusWaiting, "lock"
+	}
+	return failed(f)
+}
+
+// failed is how an attempt ended that did not end well.
+func failed(f *failurepb.Failure) (notifier.Status, string) {
+	if f.GetApplicationFailureInfo().GetType() == interceptors.TimedOut && f.GetCause().GetTimeoutFailureInfo() != nil {
+		f = f.GetCause()
 	}
 	if f.GetTimeoutFailureInfo() != nil {
 		return notifier.StatusTimedOut, f.GetMessage()

@@ -32,7 +32,9 @@ type Metrics struct {
 	PublishDrops  prometheus.Counter     // redis_publish_dropped_total
 	PublishErrors *prometheus.CounterVec // redis_publish_errors_total{class}
 
-	ActivityRetries *prometheus.CounterVec // redis_activity_retries_total{type}
+	ActivityRetries   *prometheus.CounterVec // redis_activity_retries_total{type}
+	ActivitiesHolding prometheus.Gauge       // redis_activities_holding
+	ActivityPause     *prometheus.CounterVec // redis_activity_pause_seconds_total{layer}
 }
 
 // Label values of Metrics.PubSubMsgs.
@@ -118,6 +120,9 @@ func newMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		PublishErrors: r.counterVec("redis_publish_errors_total", "Failed attempts to publish, by class of error.", "class"),
 
 		ActivityRetries: r.counterVec("redis_activity_retries_total", "Activity attempts given back to Temporal to be tried again, by type of error.", "type"),
+
+		ActivitiesHolding: r.gauge("redis_activities_holding", "Activity attempts that wait for Redis in their slots, before user code."),
+		ActivityPause:     r.counterVec("redis_activity_pause_seconds_total", "Time that activities waited for Redis or a lock: hold, in their slots; retry, until their next attempt.", "layer"),
 	}
 	if r.err != nil {
 		return nil, r.err

@@ -1,0 +1,241 @@
+package interceptors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"runtime/debug"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+)
+
+// attempts is the outermost step: it holds the limits that the host gave the
+// activity. The server knows wider ones (see shape), so it goes on trying until
+// this step says that it is enough.
+func (w *workerInterceptor) attempts(ctx context.Context, c *call, next handler) (result any, err error) {
+	if c.env.Limits == nil || c.info.IsLocalActivity {
+		return next(ctx)
+	}
+	if err := c.exhausted(ctx); err != nil {
+		return nil, err
+	}
+	if c.isLast() {
+		defer func() {
+			if p := recover(); p != nil { // the SDK would have it tried again
+				w.options.Logger.ErrorContext(ctx, "activity panicked in its last attempt", "op", "activity",
+					"activity_type", c.info.ActivityType.Name, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				result, err = nil, temporal.NewNonRetryableApplicationError(fmt.Sprint(p), panicType, nil)
+			}
+		}()
+	}
+	result, err = next(ctx)
+	switch {
+	case err == nil, errors.Is(err, activity.ErrResultPending):
+		return result, err
+	case errors.As(err, new(*answeredError)):
+		return nil, activity.ErrResultPending // the server has its answer
+	case c.outage && (!c.details.isEntered() || isOwn(c.info.ActivityType.Name)):
+		c.details.leave(ctx, func(r *record) {
+			r.Outages++
+			r.Paused += time.Since(c.began)
+			r.Attempt, r.Ended = c.info.Attempt, c.now().UnixNano()
+		})
+		return nil, err
+	}
+	c.details.leave(ctx, func(r *record) { r.Paused += c.held })
+	return nil, c.counted(ctx, err)
+}
+
+// panicType is the type under which the SDK tells a panic.
+const panicType = "PanicError"
+
+// attempt is the number of the user's attempt, from 1.
+func (c *call) attempt() int32 { return max(c.info.Attempt-c.details.found.Outages, 1) }
+
+// isLast tells whether the host allows no attempt after this one.
+func (c *call) isLast() bool {
+	l := c.env.Limits
+	return l != nil && l.Attempts > 0 && c.attempt() >= l.Attempts
+}
+
+// now is the server's time, by which it said when the activity was scheduled.
+func (c *call) now() time.Time { return c.info.StartedTime.Add(time.Since(c.began)) }
+
+// end is when the host's schedule-to-close time-out comes, without the pauses.
+func (c *call) end() (at time.Time, bounded bool) {
+	l := c.env.Limits
+	if l == nil || l.ScheduleToClose <= 0 || c.info.ScheduledTime.IsZero() {
+		return time.Time{}, false
+	}
+	return c.info.ScheduledTime.Add(plus(l.ScheduleToClose, c.details.found.Paused+c.held)), true
+}
+
+// exhausted refuses an attempt past the host's limits, which the attempt before
+// could not refuse: its worker died, or it heartbeat too late.
+func (c *call) exhausted(ctx context.Context) error {
+	if l := c.env.Limits; l.Attempts > 0 && c.attempt() > l.Attempts {
+		last := c.lastFailure(ctx)
+		if last == nil {
+			last = errors.New("the last attempt ended without a word of it")
+		}
+		return rebuilt(last, temporal.ApplicationErrorOptions{NonRetryable: true})
+	}
+	// A first attempt was kept waiting by the queue alone, as in an outage.
+	if end, bounded := c.end(); bounded && c.info.Attempt > 1 && !c.now().Before(end) {
+		return timedOut(enumspb.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE, c.lastFailure(ctx), temporal.ApplicationErrorOptions{NonRetryable: true})
+	}
+	return nil
+}
+
+// lastFailure asks the server how the attempt before this one ended; nil if it
+// does not say.
+func (c *call) lastFailure(ctx context.Context) error {
+	client := c.details.below.GetClient(ctx)
+	if client == nil {
+		return nil
+	}
+	run := c.info.WorkflowExecution
+	described, err := client.DescribeWorkflowExecution(ctx, run.ID, run.RunID)
+	if err != nil {
+		return nil //nolint:nilerr // the limit holds without it
+	}
+	for _, a := range described.GetPendingActivities() {
+		if a.GetActivityId() == c.info.ActivityID && a.GetLastFailure() != nil {
+			return temporal.GetDefaultFailureConverter().FailureToError(a.GetLastFailure())
+		}
+	}
+	return nil
+}
+
+// counted is the error of a user attempt as it goes to the server: not retryable
+// once the host's limits are used up, and after the host's own interval, which
+// the server would count from all attempts.
+func (c *call) counted(ctx context.Context, err error) error {
+	if ctx.Err() != nil && temporal.IsCanceledError(context.Cause(ctx)) {
+		return err // the server takes it as it is
+	}
+	app, isApp := err.(*temporal.ApplicationError) //nolint:errorlint // Temporal looks at the outermost error only
+	switch {
+	case isApp && app.NonRetryable():
+		return err
+	case c.isLast():
+		return rebuilt(err, temporal.ApplicationErrorOptions{NonRetryable: true})
+	}
+	delay := delayOf(err)
+	asked := delay > 0
+	if !asked {
+		delay = c.env.Limits.intervalAfter(c.attempt())
+	}
+	if end, bounded := c.end(); bounded && c.now().Add(delay).After(end) {
+		return rebuilt(err, temporal.ApplicationErrorOptions{NonRetryable: true})
+	}
+	if asked || c.details.found.Outages == 0 {
+		return err
+	}
+	return rebuilt(err, temporal.ApplicationErrorOptions{NextRetryDelay: delay})
+}
+
+// delayOf is the delay that an error asks for before the next attempt.
+func delayOf(err error) time.Duration {
+	if app, ok := err.(*temporal.ApplicationError); ok { //nolint:errorlint // Temporal looks at the outermost error only
+		return app.NextRetryDelay()
+	}
+	return 0
+}
+
+// rebuilt is err as Temporal would record it, with the retrying of o.
+func rebuilt(err error, o temporal.ApplicationErrorOptions) error {
+	switch e := err.(type) { //nolint:errorlint // Temporal looks at the outermost error only
+	case *temporal.ApplicationError:
+		o.Cause, o.Details, o.Category = e.Unwrap(), valuesOf(e), e.Category()
+		if o.NextRetryDelay == 0 {
+			o.NextRetryDelay = e.NextRetryDelay()
+		}
+		return temporal.NewApplicationErrorWithOptions(e.Message(), e.Type(), o)
+	case *temporal.PanicError:
+		return temporal.NewApplicationErrorWithOptions(e.Error(), panicType, o)
+	case *temporal.TimeoutError, *temporal.TerminatedError, *temporal.ServerError, *temporal.CanceledError,
+		*temporal.ActivityError, *temporal.ChildWorkflowExecutionError, *temporal.NexusOperationError:
+		o.Cause = err // an ApplicationError cannot be one, but is found to wrap it
+	default:
+		o.Cause = errors.Unwrap(err)
+	}
+	return temporal.NewApplicationErrorWithOptions(err.Error(), typeOf(err), o)
+}
+
+// typeOf is the type under which the SDK records an error that is not its own.
+func typeOf(err error) string {
+	t := reflect.TypeOf(err)
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if name := t.Name(); name != "errorString" {
+		return name
+	}
+	return "" // that of errors.New, which the SDK leaves out
+}
+
+// valuesOf are the details of an error, undecoded where they came from a server.
+// The SDK panics when asked for one that is nil: then there are none.
+func valuesOf(e *temporal.ApplicationError) (values []any) {
+	if !e.HasDetails() {
+		return nil
+	}
+	defer func() {
+		if recover() != nil {
+			values = nil
+		}
+	}()
+	local, targets := make([]any, maxDetails), make([]any, maxDetails)
+	for n := maxDetails; n > 0; n-- { // local values tell that there are fewer
+		for i := range targets {
+			targets[i] = &local[i]
+		}
+		if err := e.Details(targets[:n]...); err == nil && n < maxDetails {
+			return local[:n]
+		} else if err == nil {
+			break
+		}
+	}
+	raw := make([]converter.RawValue, maxDetails)
+	for i := range raw {
+		targets[i] = &raw[i]
+	}
+	if e.Details(targets...) != nil {
+		return nil
+	}
+	for _, r := range raw {
+		if r.Payload() == nil {
+			break
+		}
+		values = append(values, r)
+	}
+	return values
+}
+
+// asUsual makes the activity's own view of itself what it were without us.
+func (c *call) asUsual(info *activity.Info) {
+	l := c.env.Limits
+	if l == nil || info.IsLocalActivity {
+		return
+	}
+	info.Attempt = c.attempt()
+	info.StartToCloseTimeout = l.StartToClose
+	info.ScheduleToCloseTimeout = l.ScheduleToClose
+	if info.StartToCloseTimeout == 0 {
+		info.StartToCloseTimeout = l.ScheduleToClose // as the server fills it in
+	}
+	if info.RetryPolicy != nil {
+		policy := *info.RetryPolicy
+		policy.MaximumAttempts = l.Attempts
+		info.RetryPolicy = &policy
+	}
+	if at := c.deadline; !at.IsZero() && (info.Deadline.IsZero() || at.Before(info.Deadline)) {
+		info.Deadline = at
+	}
+}

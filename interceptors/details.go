@@ -1,0 +1,223 @@
+package interceptors
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"time"
+
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/interceptor"
+)
+
+// record is what one attempt leaves to the next. It goes as one more heartbeat
+// detail behind the user's, who do not see it.
+type record struct {
+	// Attempts that ended before user code, because Redis was away or the lock
+	// was held.
+	Outages int32 `json:"outages,omitempty"`
+	// Paused is the time that those attempts took, and the waits after them, and
+	// holds.
+	Paused time.Duration `json:"paused,omitempty"`
+	// Attempt and Ended say which attempt ended so last, as Temporal counts them,
+	// and when, in Unix nanoseconds of the server's clock.
+	Attempt int32 `json:"attempt,omitempty"`
+	Ended   int64 `json:"ended,omitempty"`
+	// Holding tells that the attempt waits for Redis now.
+	Holding bool `json:"holding,omitempty"`
+}
+
+// recordKey marks the payload of a record in its metadata.
+const recordKey = "temporal-redis-record"
+
+func (r record) payload() converter.RawValue {
+	data, _ := json.Marshal(r) // numbers and a bool
+	return converter.NewRawValue(&commonpb.Payload{
+		Metadata: map[string][]byte{converter.MetadataEncoding: []byte(converter.MetadataEncodingJSON), recordKey: []byte("1")},
+		Data:     data,
+	})
+}
+
+// recordIn is the record in a payload; ok is false if it is the user's.
+func recordIn(p *commonpb.Payload) (r record, ok bool) {
+	if _, ok := p.GetMetadata()[recordKey]; !ok {
+		return record{}, false
+	}
+	if json.Unmarshal(p.GetData(), &r) != nil || r.Outages < 0 || r.Paused < 0 {
+		return record{}, true // ours, and worth nothing
+	}
+	return r, true
+}
+
+// Holding tells whether the heartbeat details of a pending activity, as the
+// server has them, say that its attempt waits for Redis. It is false where the
+// host's codec encrypts them.
+func Holding(details *commonpb.Payloads) bool {
+	all := details.GetPayloads()
+	if len(all) == 0 {
+		return false
+	}
+	r, _ := recordIn(all[len(all)-1])
+	return r.Holding
+}
+
+// details are the heartbeat details of one attempt: those that the user's code
+// left, and our record behind them.
+type details struct {
+	below interceptor.ActivityOutboundInterceptor // without us
+
+	mu      sync.Mutex
+	entered bool  // user code was: heartbeats are its own
+	user    []any // the user's, undecoded, or as this attempt recorded them
+	given   int   // how many of the user's the attempt was given
+	found   record
+	record  record
+	// foreign details cannot be carried over: the host's data converter does not
+	// know raw values. No heartbeat is then better than one that erases them.
+	foreign bool
+}
+
+// maxDetails is how many heartbeat details are carried over; the SDK gives no
+// count.
+const maxDetails = 64
+
+// readDetails takes apart what earlier attempts left.
+func readDetails(ctx context.Context, below interceptor.ActivityOutboundInterceptor, info activity.Info) *details {
+	d := &details{below: below}
+	if !below.HasHeartbeatDetails(ctx) {
+		return d
+	}
+	raw := make([]converter.RawValue, maxDetails)
+	targets := make([]any, maxDetails)
+	for i := range raw {
+		targets[i] = &raw[i]
+	}
+	if err := below.GetHeartbeatDetails(ctx, targets...); err != nil {
+		d.foreign = true
+		return d
+	}
+	for _, r := range raw {
+		if r.Payload() == nil {
+			break
+		}
+		if found, ours := recordIn(r.Payload()); ours {
+			found.Holding = false
+			if found.Attempt == info.Attempt-1 { // nothing but waiting since
+				found.Paused += max(info.StartedTime.Sub(time.Unix(0, found.Ended)), 0)
+			}
+			found.Attempt, found.Ended = 0, 0
+			d.found, d.record = found, found
+			continue
+		}
+		d.user = append(d.user, r)
+	}
+	d.given = len(d.user)
+	d.foreign = raw[0].Payload() == nil
+	return d
+}
+
+// beat sends a heartbeat with the user's last details and our record, before
+// user code was entered. The server replaces the last details by those of each
+// heartbeat.
+func (d *details) beat(ctx context.Context) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.entered {
+		d.send(ctx)
+	}
+}
+
+// leave sends the record of an attempt that is about to end with an error.
+func (d *details) leave(ctx context.Context, change func(*record)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	change(&d.record)
+	d.record.Holding = false
+	if d.record != d.found {
+		d.send(ctx)
+	}
+}
+
+// holds notes whether the attempt waits for Redis now, and tells it.
+func (d *details) holds(ctx context.Context, holding bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.record.Holding != holding && !d.entered {
+		d.record.Holding = holding
+		d.send(ctx)
+	}
+}
+
+// enter leaves heartbeats to the user.
+func (d *details) enter() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.entered = true
+}
+
+func (d *details) isEntered() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.entered
+}
+
+// send is called with the mutex held. It is false where the data converter
+// refused raw values, for which the SDK panics.
+func (d *details) send(ctx context.Context) (sent bool) {
+	if d.foreign {
+		return false
+	}
+	defer func() {
+		if !sent {
+			_, d.foreign = recover(), true
+		}
+	}()
+	d.below.RecordHeartbeat(ctx, d.all()...)
+	return true
+}
+
+func (d *details) all() []any {
+	if d.record == (record{}) {
+		return d.user
+	}
+	return append(d.user[:len(d.user):len(d.user)], d.record.payload())
+}
+
+// keepAlive heartbeats until the returned function is called or user code is
+// entered: reading a config and waiting for a lock take time of their own.
+func (d *details) keepAlive(ctx context.Context, info activity.Info) (stop func()) {
+	if info.HeartbeatTimeout <= 0 || info.IsLocalActivity {
+		return func() {}
+	}
+	stopped, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(max(info.HeartbeatTimeout/3, time.Millisecond))
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				d.beat(ctx)
+			case <-stopped:
+				return
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return sync.OnceFunc(func() { close(stopped); <-done })
+}
+
+// carry sends the user's own heartbeat with our record behind it. It is false
+// when there is no record, or it cannot be sent.
+func (d *details) carry(ctx context.Context, values []any) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.user = values
+	if len(values) == 1 && values[0] == nil {
+		d.user = nil // as the SDK takes it: no details
+	}
+	return d.record != record{} && d.send(ctx)
+}
