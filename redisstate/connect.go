@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/temporal-redis/internal/rediserr"
+	"github.com/compozy/temporal-redis/internal/telemetry"
 )
 
 // Conn is a connection to Redis: a client with our instrumentation, or the
@@ -24,6 +25,7 @@ type Conn struct {
 	kind     kind
 	log      *slog.Logger
 	told     sync.Map // findings that were logged: Finding -> struct{}
+	health   Health
 	close    func() error
 }
 
@@ -40,14 +42,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	}
 	setDefault(&o.SlowThreshold, DefaultSlowThreshold)
 	if o.Client != nil {
-		mend(o.Client)
-		if o.InstrumentClient {
-			instrumentOnce(o.Client, tel, o.SlowThreshold)
-		}
-		return &Conn{
-			client: o.Client, endpoint: "the host's client", kind: kindOf(o.Client), log: tel.Log,
-			close: func() error { return nil },
-		}, nil
+		return connectHost(o, tel)
 	}
 	t, err := o.target()
 	if err != nil {
@@ -67,25 +62,38 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 		release()
 		return nil, err
 	}
-	security, encrypted := " without TLS", o.TLS.enabled(t)
-	if encrypted {
-		security = " with TLS"
+	c := &Conn{client: client, endpoint: endpoint, security: " without TLS", tls: o.TLS.enabled(t), kind: kind, log: tel.Log}
+	if c.tls {
+		c.security = " with TLS"
 	}
 	mend(client)
-	instrumentClient(client, tel, o.SlowThreshold)
-	return &Conn{
-		client:   client,
-		endpoint: endpoint,
-		security: security,
-		tls:      encrypted,
-		kind:     kind,
-		log:      tel.Log,
-		close: sync.OnceValue(func() error {
-			err := client.Close()
-			release()
-			return err
-		}),
-	}, nil
+	unwatch, err := c.watch(o, tel, instrumentClient(client, tel, o.SlowThreshold))
+	if err != nil {
+		release()
+		return nil, errors.Join(err, client.Close())
+	}
+	c.close = sync.OnceValue(func() error {
+		err := errors.Join(unwatch(), client.Close())
+		release()
+		return err
+	})
+	return c, nil
+}
+
+// connectHost is Connect for a client of the host's.
+func connectHost(o Options, tel *telemetry.Telemetry) (*Conn, error) {
+	mend(o.Client)
+	var h *hook
+	if o.InstrumentClient {
+		h = instrumentOnce(o.Client, tel, o.SlowThreshold)
+	}
+	c := &Conn{client: o.Client, endpoint: "the host's client", kind: kindOf(o.Client), log: tel.Log}
+	unwatch, err := c.watch(o, tel, h)
+	if err != nil {
+		return nil, err
+	}
+	c.close = sync.OnceValue(unwatch)
+	return c, nil
 }
 
 // Client is the client, for this module's packages and for the host. It must
@@ -126,8 +134,8 @@ func silent(err error) bool {
 	return errors.As(err, &waited) && waited.Timeout()
 }
 
-// Close closes the client, unless it is the host's own, and ends an embedded
-// Redis that nobody else uses. Closing twice is fine.
+// Close ends Health and closes the client, unless it is the host's own, and ends an
+// embedded Redis that nobody else uses. Closing twice is fine.
 func (c *Conn) Close() error {
 	if err := c.close(); err != nil && !errors.Is(err, redis.ErrClosed) {
 		return rediserr.Wrap(context.Background(), "redisstate: close", "connection", err)

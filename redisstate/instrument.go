@@ -23,17 +23,33 @@ import (
 	"github.com/compozy/temporal-redis/internal/trips"
 )
 
-// instrumented are the host's clients that carry our hook already.
-var instrumented sync.Map // weak pointer -> struct{}
+// instrumented are the hooks that the host's clients carry already.
+var instrumented sync.Map // weak pointer to the client -> weak pointer to its hook
 
-// instrumentOnce adds our hook to a client of the host unless it is there.
-func instrumentOnce(client redis.UniversalClient, tel *telemetry.Telemetry, slow time.Duration) {
+// instrumentOnce is the hook of a client of the host: ours that is there, or a new
+// one. It is nil for a kind of client that we do not know.
+func instrumentOnce(client redis.UniversalClient, tel *telemetry.Telemetry, slow time.Duration) *hook {
 	switch c := client.(type) {
 	case *redis.Client:
-		once(&instrumented, c, func() { instrumentClient(c, tel, slow) })
+		return hookOnce(c, client, tel, slow)
 	case *redis.ClusterClient:
-		once(&instrumented, c, func() { instrumentClient(c, tel, slow) })
+		return hookOnce(c, client, tel, slow)
 	}
+	return nil
+}
+
+func hookOnce[T any](key *T, client redis.UniversalClient, tel *telemetry.Telemetry, slow time.Duration) *hook {
+	fresh := newHook(client, tel, slow)
+	known, seen := instrumented.LoadOrStore(weak.Make(key), weak.Make(fresh))
+	if !seen {
+		runtime.AddCleanup(key, func(key weak.Pointer[T]) { instrumented.Delete(key) }, weak.Make(key))
+		client.AddHook(fresh)
+		return fresh
+	}
+	if there, ok := known.(weak.Pointer[hook]); ok {
+		return there.Value() // the client has it, and the caller the client
+	}
+	return nil
 }
 
 // once does something to a client unless it is in the set, and adds it there.
@@ -48,15 +64,21 @@ func once[T any](set *sync.Map, client *T, do func()) {
 
 // instrumentClient adds our hook. On Cluster it sees an operation as the caller
 // does: once, redirections included.
-func instrumentClient(client redis.UniversalClient, tel *telemetry.Telemetry, slow time.Duration) {
-	client.AddHook(&hook{
+func instrumentClient(client redis.UniversalClient, tel *telemetry.Telemetry, slow time.Duration) *hook {
+	h := newHook(client, tel, slow)
+	client.AddHook(h)
+	return h
+}
+
+func newHook(client redis.UniversalClient, tel *telemetry.Telemetry, slow time.Duration) *hook {
+	return &hook{
 		log:    tel.Log,
 		tracer: tel.Tracer,
 		hist:   tel.Metrics.OpDuration,
 		slow:   slow,
 		attrs:  serverAttributes(client),
 		ops:    make(map[string]*operation),
-	})
+	}
 }
 
 // serverAttributes are those of OpenTelemetry's conventions for Redis that do
@@ -92,6 +114,7 @@ type hook struct {
 	hist   *prometheus.HistogramVec
 	slow   time.Duration // negative: never
 	attrs  []attribute.KeyValue
+	heard  observers
 	mu     sync.RWMutex
 	ops    map[string]*operation // by command
 }
@@ -204,7 +227,9 @@ func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 func (h *hook) done(ctx context.Context, op *operation, span trace.Span, start time.Time, err error) {
 	took := time.Since(start)
 	observer := op.ok
-	if class := rediserr.Classify(ctx, err); class != rediserr.OK && class != rediserr.NotFound {
+	class := rediserr.Classify(ctx, err)
+	h.heard.observe(err, class)
+	if class != rediserr.OK && class != rediserr.NotFound {
 		observer = op.hist.WithLabelValues(op.name, class.String())
 		// The reply's text may repeat arguments: the class has to do.
 		span.SetAttributes(attribute.String("error.type", class.String()))

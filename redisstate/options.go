@@ -63,6 +63,10 @@ type Options struct {
 	// may have its own.
 	InstrumentClient bool
 
+	// Name is what logs and metrics of Health call the connection: one of a few fixed
+	// names of up to 32 characters (a-z, 0-9, - and _), as it becomes the value of a
+	// label. Defaults to "redis".
+	Name string
 	// ClientName is what CLIENT LIST shows. Letters, digits and - . _ ~ :
 	// Defaults to none.
 	ClientName string
@@ -180,7 +184,7 @@ func setDefault[T comparable](field *T, value T) {
 
 // validateConnection checks what Connect uses.
 func (o Options) validateConnection() error {
-	var errs []error
+	errs := []error{validateName(o.Name)}
 	if o.Client != nil {
 		if _, isRing := o.Client.(*redis.Ring); isRing {
 			errs = append(errs, invalid("Client is a redis.Ring; use a Client or a ClusterClient"))
@@ -188,7 +192,7 @@ func (o Options) validateConnection() error {
 		return errors.Join(errs...)
 	}
 	if o.URL == "" {
-		return invalid("no Redis given; set REDIS_URL or Options.URL, for example redis://localhost:6379, or embedded:// for a Redis inside this process")
+		return errors.Join(errs[0], invalid("no Redis given; set REDIS_URL or Options.URL, for example redis://localhost:6379, or embedded:// for a Redis inside this process"))
 	}
 	if _, err := o.target(); err != nil {
 		errs = append(errs, err)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/alicebob/miniredis/v2/server"
 
@@ -98,9 +99,16 @@ func TestStartLooksAtRedisClosely(t *testing.T) {
 		}
 		defer i.stop(t.Context())
 		startTalker(t, address, evicting)
-		for range 2 {
-			if status, _ := get(t, plugin, "/readyz"); status != http.StatusOK {
-				t.Errorf("/readyz is %d", status)
+		late := time.After(30 * time.Second)
+		for ready := 0; ready < 2; { // once the monitors have found out
+			if status, _ := get(t, plugin, "/readyz"); status == http.StatusOK {
+				ready++
+				continue
+			}
+			select {
+			case <-time.After(10 * time.Millisecond):
+			case <-late:
+				t.Fatal("/readyz stays red")
 			}
 		}
 		if log.count("maxmemory-policy is allkeys-lru") != 1 {

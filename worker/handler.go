@@ -8,11 +8,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// readyTimeout bounds the question to Redis behind /readyz.
+// readyTimeout bounds the question to Redis behind /readyz, which is asked until
+// everything was looked at and found good once.
 const readyTimeout = 2 * time.Second
 
 // Handler serves /healthz (the process lives), /readyz (a worker runs and Redis
-// answers) and /metrics. It tells no address and no error text: the log has
+// serves it) and /metrics. /readyz asks nothing where the health monitors know:
+// it is red from the moment that an outage is found to its end. It tells no address and no error text: the log has
 // them. Mount it where only operators reach it.
 func (p *Plugin) Handler() http.Handler {
 	mux := http.NewServeMux()
@@ -30,15 +32,25 @@ func (p *Plugin) ready(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusServiceUnavailable, "no worker runs")
 		return
 	}
+	if !rt.health.Available() { // the monitors have logged why
+		reply(w, http.StatusServiceUnavailable, notAnswering)
+		return
+	}
+	if rt.health.known() && rt.looked() {
+		reply(w, http.StatusOK, "ready")
+		return
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
 	if err := rt.check(ctx); err != nil {
 		p.options.Logger.WarnContext(ctx, "not ready", "op", "readyz", "error", err)
-		reply(w, http.StatusServiceUnavailable, "redis does not answer")
+		reply(w, http.StatusServiceUnavailable, notAnswering)
 		return
 	}
 	reply(w, http.StatusOK, "ready")
 }
+
+const notAnswering = "redis does not answer"
 
 func reply(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

@@ -66,6 +66,7 @@ func (p *Plugin) start(ctx context.Context, key string) (first bool, err error) 
 		p.stop(ctx, key)
 		return false, err
 	}
+	rt.health.start()
 	p.tellLocks.Do(func() { p.options.tellLocks(ctx) })
 	return true, nil
 }

@@ -68,12 +68,12 @@ type lockMaster struct {
 func openLockMasters(ctx context.Context, o Options) (*lockMasters, error) {
 	l := &lockMasters{log: o.Logger}
 	if len(o.LockURLs) == 0 && o.Redis.Client == nil {
-		alone, err := redisstate.Connect(ctx, once(o.Redis))
+		alone, err := redisstate.Connect(ctx, once(o.Redis, locksName))
 		l.shared = alone
 		return l, err
 	}
 	for i, url := range o.LockURLs {
-		conn, err := redisstate.Connect(ctx, once(o.Redis.At(url)))
+		conn, err := redisstate.Connect(ctx, once(o.Redis.At(url), lockMasterName(i)))
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("lock master %d: %w", i+1, err), l.close())
 		}
@@ -84,8 +84,8 @@ func openLockMasters(ctx context.Context, o Options) (*lockMasters, error) {
 
 // once has commands not repeated by the client. A release whose reply is lost would
 // else find the lock gone, as if the lease had been lost; leases know what to repeat.
-func once(o redisstate.Options) redisstate.Options {
-	o.MaxRetries, o.MinIdleConns = -1, 0
+func once(o redisstate.Options, name string) redisstate.Options {
+	o.MaxRetries, o.MinIdleConns, o.Name = -1, 0, name
 	return o
 }
 
@@ -176,6 +176,19 @@ func (m *lockMaster) check(ctx context.Context) error {
 		m.mu.Unlock()
 	}
 	return err
+}
+
+// looked tells whether every master was inspected once and found good.
+func (l *lockMasters) looked() bool {
+	for _, m := range l.masters {
+		m.mu.Lock()
+		good := m.good
+		m.mu.Unlock()
+		if !good {
+			return false
+		}
+	}
+	return true
 }
 
 // left notes that the master is away, and tells whether that is new.

@@ -28,6 +28,7 @@ type runtime struct {
 	lockMasters       *lockMasters
 	locks             *locking.Manager
 	publisher         *notifier.BackgroundPublisher
+	health            *health       // watches from the first start of a worker on
 	busy              inflight      // activities that use the runtime, of all workers
 	done              chan struct{} // closed when everything is
 	inspected         atomic.Bool   // Redis was looked at closely and found good
@@ -52,6 +53,9 @@ func open(ctx context.Context, o Options, temporalNamespace string) (_ *runtime,
 			err = errors.Join(err, rt.close(ctx))
 		}
 	}()
+	if o.Redis.Name == "" {
+		o.Redis.Name = configsName
+	}
 	if rt.conn, err = redisstate.Connect(ctx, o.Redis); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
@@ -68,6 +72,7 @@ func open(ctx context.Context, o Options, temporalNamespace string) (_ *runtime,
 	if rt.lockMasters, err = openLockMasters(ctx, o); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
+	rt.health = newHealth(rt.conn, rt.lockMasters)
 	if rt.locks, err = locking.NewQuorum(rt.lockMasters.clients(redis), o.locks(namespace)); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
@@ -103,6 +108,9 @@ func (rt *runtime) checkConfigs(ctx context.Context) error {
 	}
 	return err
 }
+
+// looked tells whether everything was looked at closely and found good.
+func (rt *runtime) looked() bool { return rt.inspected.Load() && rt.lockMasters.looked() }
 
 func (rt *runtime) resources() interceptors.Resources {
 	return interceptors.Resources{
@@ -200,6 +208,9 @@ func (rt *runtime) close(ctx context.Context) error {
 	}
 	if rt.counters != nil {
 		errs = append(errs, rt.counters.Close())
+	}
+	if rt.health != nil {
+		rt.health.close()
 	}
 	if rt.lockMasters != nil {
 		errs = append(errs, rt.lockMasters.close())

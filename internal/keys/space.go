@@ -3,6 +3,7 @@ package keys
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -130,6 +131,10 @@ func (s Space) Invalidation() string { return s.prefix + "invalidate" }
 // Probe is the channel on which a listener with this name hears whether its
 // connection lives.
 func (s Space) Probe(name string) string { return s.prefix + "probe:" + Escape(name) }
+
+// Health is the key that the health monitor writes, one of many so that each master
+// of a Cluster has one. '@' is in no escaped id.
+func (s Space) Health(n int) string { return s.prefix + "@health:{" + strconv.Itoa(n) + "}" }
 
 // Lock is the key of a resource's lease. It shares its slot with Fence.
 func (s Space) Lock(resource string) string { return s.prefix + "lock:{" + Escape(resource) + "}" }

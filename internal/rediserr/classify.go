@@ -76,7 +76,12 @@ func Classify(ctx context.Context, err error) Class {
 	if isDenied(err) {
 		return Denied
 	}
-	// Whatever is left comes from the connection: dial, read, write, pool.
+	return classifyPlain(err)
+}
+
+// classifyPlain decides about errors that no server said. They come from the
+// connection: dial, read, write, pool.
+func classifyPlain(err error) Class {
 	var netErr net.Error
 	switch {
 	case errors.As(err, &netErr),

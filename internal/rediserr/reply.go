@@ -41,8 +41,24 @@ func classifyClient(text string) Class {
 	return classifyText(text)
 }
 
-func classifyText(text string) Class {
+// replyText is the text of a reply from its code on. What a script ran into has
+// its code in front since Redis 7.0 ("OOM command not allowed ... script: ..."),
+// and before, and in servers made from those, behind words of its own: "ERR Error
+// running script (call to f_...): @user_script:1: -OOM command not allowed ...".
+func replyText(text string) string {
 	text = strings.TrimPrefix(text, "ERR ")
+	if strings.HasPrefix(text, "Error running script") {
+		if _, said, found := strings.Cut(text, ": -"); found {
+			return strings.TrimPrefix(said, "ERR ")
+		}
+	}
+	return text
+}
+
+func tooManyClients(text string) bool { return strings.HasPrefix(text, "max number of clients") }
+
+func classifyText(text string) Class {
+	text = replyText(text)
 	for _, code := range deniedCodes {
 		if hasCode(text, code) {
 			return Denied
@@ -54,7 +70,9 @@ func classifyText(text string) Class {
 		}
 	}
 	switch {
-	case strings.HasPrefix(text, "max number of clients"):
+	case tooManyClients(text),
+		// An operator ended our script, as BUSY tells them to.
+		strings.HasPrefix(text, "Script killed by user"):
 		return Unavailable
 	// An ACL denial inside a script has no NOPERM code (Redis 7.0), and in some
 	// of the forms nothing but this beginning.

@@ -35,6 +35,10 @@ type Metrics struct {
 	ActivityRetries   *prometheus.CounterVec // redis_activity_retries_total{type}
 	ActivitiesHolding prometheus.Gauge       // redis_activities_holding
 	ActivityPause     *prometheus.CounterVec // redis_activity_pause_seconds_total{layer}
+
+	HealthState   *prometheus.GaugeVec   // redis_health_state{client,state}
+	Outages       *prometheus.CounterVec // redis_outages_total{client,reason}
+	OutageSeconds *prometheus.CounterVec // redis_outage_seconds_total{client}
 }
 
 // Label values of Metrics.PubSubMsgs.
@@ -86,6 +90,14 @@ const (
 	StateUnconfirmed = "unconfirmed" // Redis did not take what followed a change: no state until its mark expires
 )
 
+// Label values of Metrics.HealthState.
+const (
+	HealthUnknown  = "unknown" // nothing was asked yet
+	HealthUp       = "up"
+	HealthDegraded = "degraded" // something failed, or a part of a Cluster is away
+	HealthDown     = "down"
+)
+
 // fast covers what Redis and the near cache take: 50 us to 5 s.
 var fast = []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .2, .5, 1, 2.5, 5}
 
@@ -123,6 +135,10 @@ func newMetrics(reg prometheus.Registerer) (*Metrics, error) {
 
 		ActivitiesHolding: r.gauge("redis_activities_holding", "Activity attempts that wait for Redis in their slots, before user code."),
 		ActivityPause:     r.counterVec("redis_activity_pause_seconds_total", "Time that activities waited for Redis or a lock: hold, in their slots; retry, until their next attempt.", "layer"),
+
+		HealthState:   r.gaugeVec("redis_health_state", "How many clients of this name are in the state; with one plugin in the process, 1 for the present state and 0 for the others.", "client", "state"),
+		Outages:       r.counterVec("redis_outages_total", "Outages of Redis that this client saw, by what began them.", "client", "reason"),
+		OutageSeconds: r.counterVec("redis_outage_seconds_total", "Time for which this client saw Redis away.", "client"),
 	}
 	if r.err != nil {
 		return nil, r.err
@@ -185,6 +201,10 @@ func (r *registrar) counterVec(name, help string, labels ...string) *prometheus.
 
 func (r *registrar) gauge(name, help string) prometheus.Gauge {
 	return register(r, prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help}))
+}
+
+func (r *registrar) gaugeVec(name, help string, labels ...string) *prometheus.GaugeVec {
+	return register(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels))
 }
 
 func (r *registrar) histogram(name, help string, buckets []float64) prometheus.Histogram {
