@@ -157,6 +157,17 @@ func (p *Plugin) openLocked(ctx context.Context) (*runtime, error) {
 	return rt, nil
 }
 
+// availability tells what the running resources know of Redis: nil while
+// nothing runs or nobody has asked Redis.
+func (p *Plugin) availability() availability {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.rt == nil || p.rt.health == nil {
+		return nil
+	}
+	return p.rt.health
+}
+
 // hold opens Redis for the host's own use and keeps it open until Close.
 func (p *Plugin) hold(ctx context.Context) (*runtime, error) {
 	p.mu.Lock()

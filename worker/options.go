@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -109,6 +110,17 @@ type Options struct {
 	// poller, the plugin sets 8 activity and 16 workflow pollers, below which
 	// a fan-out stalls for 2 s on servers before 1.31.
 	KeepPollers bool
+	// GatedTaskQueues are the task queues on which workers of this plugin poll
+	// for activities only while Redis answers (the slot gate): tasks then wait at
+	// the server, and take a worker's slot when they can run. It is meant for
+	// queues whose activities all need Redis; one that does not waits as well.
+	// Workflow tasks, local activities, nexus tasks and the activities of sessions
+	// are not held. Polls that were out when Redis went away still bring tasks.
+	// When Redis is back, polling goes on within 250 ms. A tuner of the host is
+	// wrapped; where it sets MaxConcurrent* instead, the plugin makes the tuner
+	// that the SDK would make of them. A queue is listed by the name that its
+	// worker has. Defaults to none.
+	GatedTaskQueues []string
 
 	// Logger receives what operators should see. Defaults to slog.Default().
 	Logger *slog.Logger
@@ -191,6 +203,9 @@ func (o Options) validate(environment error) error {
 	}
 	positive("StartTimeout", o.StartTimeout)
 	positive("DrainTimeout", o.DrainTimeout)
+	if slices.Contains(o.GatedTaskQueues, "") {
+		errs = append(errs, errors.New("worker: GatedTaskQueues has an empty name; list the names of task queues"))
+	}
 	errs = append(errs, o.Redis.Validate(), o.interceptors().Validate(), o.validateLocks(), o.validateLockMasters(), o.validateEvents())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalidOptions, err)

@@ -35,6 +35,8 @@ type Plugin struct {
 	client  interceptor.ClientInterceptor
 	tracing interceptor.Interceptor // nil: the host traces Temporal itself
 	replay  interceptor.WorkerInterceptor
+	// available is what slot gates ask; tests put another one in.
+	available func() availability
 
 	mu        sync.Mutex
 	namespace string // Temporal's; "" until a client or the options tell it
@@ -65,6 +67,7 @@ func NewPlugin(options Options) (*Plugin, error) {
 		return nil, err
 	}
 	p := &Plugin{options: options, namespace: options.TemporalNamespace, workers: make(map[string]*workerState)}
+	p.available = p.availability
 	if p.client, err = interceptors.NewClient(clientHost{p}, options.interceptors()); err != nil {
 		return nil, err
 	}
@@ -130,8 +133,9 @@ func (p *Plugin) NewClient(
 	return next(ctx, o)
 }
 
-// ConfigureWorker adds the interceptors and sets the pollers that the host left
-// unset, once per worker however often the plugin is on it.
+// ConfigureWorker adds the interceptors, sets the pollers that the host left
+// unset and puts the slot gate on the task queues that the options name, once
+// per worker however often the plugin is on it.
 func (p *Plugin) ConfigureWorker(_ context.Context, o sdkworker.PluginConfigureWorkerOptions) error {
 	state, first := p.worker(o.WorkerInstanceKey)
 	if !first {
@@ -149,7 +153,7 @@ func (p *Plugin) ConfigureWorker(_ context.Context, o sdkworker.PluginConfigureW
 	if !p.options.KeepPollers {
 		p.setPollers(o.TaskQueue, o.WorkerOptions)
 	}
-	return nil
+	return p.gatePolling(o.TaskQueue, o.WorkerOptions)
 }
 
 // setPollers raises the pollers that the host left to the SDK.

@@ -69,6 +69,7 @@ func TestNewPluginRefusesBadOptionsWithoutAnyNetwork(t *testing.T) {
 		"a short flush":      {func(o *worker.Options) { o.FlushTimeout = 1 }, []string{"FlushTimeout is 1ns", "at least 1ms"}},
 		"a negative bound":   {func(o *worker.Options) { o.DrainTimeout = -1 }, []string{"DrainTimeout"}},
 		"a policy of no use": {func(o *worker.Options) { o.Policies = map[string]interceptors.Policy{"x": {Lock: 9}} }, []string{`"x"`, "Lock"}},
+		"a gate on no queue": {func(o *worker.Options) { o.GatedTaskQueues = []string{"q", ""} }, []string{"GatedTaskQueues", "empty name"}},
 		"several mistakes at once": {func(o *worker.Options) {
 			o.DrainTimeout, o.FlushTimeout, o.RetryDelay = -1, -1, time.Microsecond
 		}, []string{"DrainTimeout", "FlushTimeout", "RetryDelay"}},

@@ -39,6 +39,8 @@ type Metrics struct {
 	HealthState   *prometheus.GaugeVec   // redis_health_state{client,state}
 	Outages       *prometheus.CounterVec // redis_outages_total{client,reason}
 	OutageSeconds *prometheus.CounterVec // redis_outage_seconds_total{client}
+
+	PausedPolls prometheus.Gauge // redis_paused_polls
 }
 
 // Label values of Metrics.PubSubMsgs.
@@ -139,6 +141,8 @@ func newMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		HealthState:   r.gaugeVec("redis_health_state", "How many clients of this name are in the state; with one plugin in the process, 1 for the present state and 0 for the others.", "client", "state"),
 		Outages:       r.counterVec("redis_outages_total", "Outages of Redis that this client saw, by what began them.", "client", "reason"),
 		OutageSeconds: r.counterVec("redis_outage_seconds_total", "Time for which this client saw Redis away.", "client"),
+
+		PausedPolls: r.gauge("redis_paused_polls", "Polls for activities that wait at a closed slot gate."),
 	}
 	if r.err != nil {
 		return nil, r.err
