@@ -14,7 +14,8 @@ import (
 // meet all of them at once when it is back.
 const gateJitter = 250 * time.Millisecond
 
-// availability tells whether Redis can be used.
+// availability tells whether Redis can be used. Both of its answers change
+// together: else a change could be missed.
 type availability interface {
 	Available() bool
 	// Changed is closed at the next change of Available.
