@@ -34,12 +34,21 @@ func servers(t *testing.T, number int) (all []*redistest.Server) {
 // on purpose unless how is empty.
 func openAll(t *testing.T, masters []*redistest.Server, opts locking.Options, how string) *locking.Manager {
 	t.Helper()
-	var clients []redis.UniversalClient
+	return openOn(t, dialAll(t, masters), opts, how)
+}
+
+func dialAll(t *testing.T, masters []*redistest.Server) (clients []redis.UniversalClient) {
+	t.Helper()
 	for _, master := range masters {
 		client := redis.NewClient(&redis.Options{Addr: master.Addr(), ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1})
 		t.Cleanup(func() { _ = client.Close() })
 		clients = append(clients, client)
 	}
+	return clients
+}
+
+func openOn(t *testing.T, clients []redis.UniversalClient, opts locking.Options, how string) *locking.Manager {
+	t.Helper()
 	m, err := locking.BrokenQuorum(clients, quiet(opts), how)
 	if err != nil {
 		t.Fatal(err)
