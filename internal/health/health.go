@@ -71,7 +71,9 @@ type Monitor struct {
 	prober prober
 	report *reporter
 
-	answered atomic.Bool // traffic was answered since this was last set to false
+	answered atomic.Bool  // traffic was answered since this was last set to false
+	down     atomic.Bool  // the state is Down
+	refusals atomic.Int64 // operations that failed while it was
 	watching atomic.Bool // between Start and Close
 	wake     chan struct{}
 
@@ -153,12 +155,7 @@ func (m *Monitor) Observe(err error, class rediserr.Class) {
 			m.heard()
 		}
 	case rediserr.Unavailable, rediserr.Denied:
-		why := rediserr.Why(err)
-		if why == rediserr.WordConflict {
-			m.heard()
-			return
-		}
-		m.failed(class, why)
+		m.failed(err, class)
 	}
 }
 
@@ -170,8 +167,18 @@ func (m *Monitor) heard() {
 	}
 }
 
-// failed notes a failure of traffic.
-func (m *Monitor) failed(class rediserr.Class, why rediserr.Word) {
+// failed notes a failure of traffic. While Redis is away there may be many, and
+// nothing is learned from them.
+func (m *Monitor) failed(err error, class rediserr.Class) {
+	if m.down.Load() {
+		m.refusals.Add(1)
+		return
+	}
+	why := rediserr.Why(err)
+	if why == rediserr.WordConflict {
+		m.heard()
+		return
+	}
 	if !m.watching.Load() {
 		return
 	}
@@ -199,6 +206,10 @@ func (m *Monitor) move(take func(now time.Time)) step {
 	s := step{now: time.Now(), before: m.machine.status}
 	take(s.now)
 	s.after, s.outage = m.machine.status, m.machine.outage
+	if is := s.after.State == Down; is != (s.before.State == Down) {
+		m.down.Store(is)
+		s.outage.operations += m.refusals.Swap(0)
+	}
 	m.report.measure(s)
 	if s.after.State != s.before.State {
 		close(m.changed)
@@ -223,7 +234,8 @@ func (m *Monitor) Changed() <-chan struct{} {
 }
 
 // Available tells whether work may go on: the state is not Down.
-func (m *Monitor) Available() bool { return m.Status().State != Down }
+// It costs an atomic load.
+func (m *Monitor) Available() bool { return !m.down.Load() }
 
 // AwaitAvailable returns nil once the state is not Down, else the error of ctx.
 func (m *Monitor) AwaitAvailable(ctx context.Context) error {

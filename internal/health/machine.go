@@ -48,7 +48,7 @@ type machine struct {
 type outage struct {
 	reason     rediserr.Word
 	began      time.Time
-	operations int64 // that failed
+	operations int64 // of traffic that failed; those from its begin on are counted outside
 	probes     int64
 }
 
@@ -57,12 +57,8 @@ func (m *machine) traffic(now time.Time, class rediserr.Class, why rediserr.Word
 	if class == rediserr.Denied && !m.goodAt.IsZero() && now.Sub(m.goodAt) < deniedTrust && m.status.State != Down {
 		return false
 	}
-	if m.status.State == Down {
-		m.outage.operations++
-		return false
-	}
 	m.failing++
-	if m.status.State == Degraded {
+	if m.status.State == Degraded || m.status.State == Down {
 		return false // a probe is due already
 	}
 	m.enter(now, Degraded, class, why)

@@ -17,7 +17,7 @@ func Quiet(dial Func) Func {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
 		if err != nil {
-			return &broken{err}, nil
+			return &broken{err}, nil //nolint:nilerr // it is the connection's to say
 		}
 		return conn, nil
 	}
