@@ -8,6 +8,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/compozy/temporal-redis/internal/redisdial"
 )
 
 // target is where o's connection goes: the URL, with the options that win over
@@ -123,18 +125,19 @@ func (o Options) newClient(t target) (redis.UniversalClient, error) {
 	}
 	switch t.kind {
 	case sentinel:
-		return redis.NewFailoverClient(universal.Failover()), nil
+		return redisdial.With(redis.NewFailoverClient(universal.Failover())), nil
 	case cluster:
 		members := universal.Cluster()
 		members.ClusterStateReloadInterval = slotsReloadInterval
+		members.NewClient = redisdial.NewClient
 		return redis.NewClusterClient(members), nil
 	case unixSocket:
 		universal.Addrs = []string{t.path}
 		simple := universal.Simple()
 		simple.Network = "unix"
-		return redis.NewClient(simple), nil
+		return redisdial.NewClient(simple), nil
 	}
-	return redis.NewClient(universal.Simple()), nil
+	return redisdial.NewClient(universal.Simple()), nil
 }
 
 func (p params) withDefaults() params {

@@ -159,8 +159,10 @@ func TestHealth_notices_what_refuses_to_write(t *testing.T) {
 		"oom":        {begin: set("maxmemory", "1"), end: set("maxmemory", "0")},
 		"noreplicas": {begin: set("min-replicas-to-write", "1"), end: set("min-replicas-to-write", "0")},
 		"readonly": {
-			begin: func(ctx context.Context, c *redis.Client) error { return c.Do(ctx, "replicaof", "127.0.0.1", "1").Err() },
-			end:   func(ctx context.Context, c *redis.Client) error { return c.Do(ctx, "replicaof", "no", "one").Err() },
+			begin: func(ctx context.Context, c *redis.Client) error {
+				return c.Do(ctx, "replicaof", "127.0.0.1", "1").Err()
+			},
+			end: func(ctx context.Context, c *redis.Client) error { return c.Do(ctx, "replicaof", "no", "one").Err() },
 		},
 		"misconf": {
 			options: []redistest.Option{redistest.WithConfig("enable-protected-configs", "yes")},

@@ -203,3 +203,21 @@ func BenchmarkHealth_hears_of_a_success(b *testing.B) {
 		o.observe(nil, rediserr.OK)
 	}
 }
+
+func TestConnect_finds_a_Redis_that_comes_with_the_next_command(t *testing.T) {
+	t.Parallel()
+	server := newServer(t)
+	conn := connect(t, Options{URL: "redis://" + server.Addr(), PoolSize: 2, MaxRetries: -1})
+	server.Close()
+	for range 10 { // go-redis would now look once a second
+		if err := conn.Check(t.Context()); !errors.Is(err, ErrUnavailable) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	if err := server.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

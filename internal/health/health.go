@@ -74,7 +74,7 @@ type Monitor struct {
 	answered atomic.Bool  // traffic was answered since this was last set to false
 	down     atomic.Bool  // the state is Down
 	refusals atomic.Int64 // operations that failed while it was
-	watching atomic.Bool // between Start and Close
+	watching atomic.Bool  // between Start and Close
 	wake     chan struct{}
 
 	mu      sync.Mutex

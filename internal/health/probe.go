@@ -56,7 +56,7 @@ func newServer(of redis.Options, key string, o Options) *server {
 
 func (s *server) probe(ctx context.Context) finding {
 	if s.client == nil {
-		s.client = redis.NewClient(&s.options)
+		s.client = redisdial.NewClient(&s.options)
 	}
 	if s.host != nil {
 		return s.first(ctx)
@@ -174,6 +174,5 @@ func dedicated(o redis.Options) redis.Options {
 	o.ClientSideCache, o.ClientSideCacheConfig = nil, nil
 	o.PushNotificationProcessor = nil
 	o.MaintNotificationsConfig = quietMaintenance()
-	redisdial.Options(&o)
 	return o
 }

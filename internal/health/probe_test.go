@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/temporal-redis/internal/keys"
+	"github.com/compozy/temporal-redis/internal/redisdial"
 	"github.com/compozy/temporal-redis/internal/rediserr"
 )
 
@@ -217,7 +218,7 @@ func (denied) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 func denyWrites(p prober) {
 	s := p.(*server)
 	if s.client == nil {
-		s.client = redis.NewClient(&s.options)
+		s.client = redisdial.NewClient(&s.options)
 	}
 	s.client.AddHook(denied{})
 }

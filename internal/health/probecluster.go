@@ -174,9 +174,6 @@ func dedicatedCluster(o redis.ClusterOptions) *redis.ClusterOptions {
 	o.PushNotificationProcessor = nil
 	o.MaintNotificationsConfig = quietMaintenance()
 	makeClient := o.NewClient
-	o.NewClient = func(node *redis.Options) *redis.Client {
-		redisdial.Options(node)
-		return makeClient(node)
-	}
+	o.NewClient = func(node *redis.Options) *redis.Client { return redisdial.With(makeClient(node)) }
 	return &o
 }
