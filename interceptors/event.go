@@ -3,12 +3,11 @@ package interceptors
 import (
 	"context"
 	"errors"
-	"strings"
-	"unicode/utf8"
 
 	"go.opentelemetry.io/otel/propagation"
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/compozy/temporal-redis/internal/excerpt"
 	"github.com/compozy/temporal-redis/notifier"
 )
 
@@ -46,18 +45,5 @@ func reasonOf(err error) string {
 	if app, ok := errors.AsType[*temporal.ApplicationError](err); ok {
 		text = app.Message()
 	}
-	return cut(strings.Join(strings.Fields(text), " "), maxReasonBytes)
-}
-
-// cut returns the longest start of text that is valid UTF-8 and at most limit
-// bytes long; what is not valid is replaced.
-func cut(text string, limit int) string {
-	text = strings.ToValidUTF8(text, "\uFFFD")
-	if len(text) <= limit {
-		return text
-	}
-	for limit > 0 && !utf8.RuneStart(text[limit]) {
-		limit--
-	}
-	return text[:limit]
+	return excerpt.Line(text, maxReasonBytes)
 }

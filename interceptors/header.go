@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/compozy/temporal-redis/internal/excerpt"
 	"github.com/compozy/temporal-redis/redisstate"
 )
 
@@ -50,7 +51,7 @@ const MaxTaskBytes = 256
 // context work for; events carry the name, cut to MaxTaskBytes and without
 // invalid UTF-8. Defaults to the activity type.
 func WithTask(ctx workflow.Context, taskID string) workflow.Context {
-	return workflow.WithValue(ctx, taskKey, cut(taskID, MaxTaskBytes))
+	return workflow.WithValue(ctx, taskKey, excerpt.Of(taskID, MaxTaskBytes))
 }
 
 // WithPolicy overrides the policy of the activities scheduled with the returned
@@ -109,7 +110,7 @@ func readHeader(ctx context.Context) (e envelope, err error) {
 	if l := e.Limits; l != nil && (l.Attempts < 0 || min(l.StartToClose, l.ScheduleToClose, l.Initial, l.Maximum) < 0 || !(l.Coefficient >= 0)) {
 		return envelope{}, fmt.Errorf("interceptors: the header %q has negative limits", headerKey)
 	}
-	e.Task = cut(e.Task, MaxTaskBytes)
+	e.Task = excerpt.Of(e.Task, MaxTaskBytes)
 	return e, nil
 }
 
@@ -125,7 +126,7 @@ func TaskOf(header *commonpb.Header, activityType string) (task string, call int
 	if !ok || converter.GetDefaultDataConverter().FromPayload(payload, &e) != nil {
 		return activityType, 0, true
 	}
-	return cmp.Or(cut(e.Task, MaxTaskBytes), activityType), max(e.Call, 0), e.Policy.Status != Off
+	return cmp.Or(excerpt.Of(e.Task, MaxTaskBytes), activityType), max(e.Call, 0), e.Policy.Status != Off
 }
 
 // Header returns the header with which an activity started outside a workflow,

@@ -5,10 +5,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
-	"unicode/utf8"
 
+	"github.com/compozy/temporal-redis/internal/excerpt"
 	"github.com/compozy/temporal-redis/internal/rediserr"
 )
 
@@ -128,21 +127,8 @@ func askSource(ctx context.Context, source StatusSource, workflowID string) (sta
 func sourced(ev Event, workflowID string) Event {
 	ev.Kind, ev.WorkflowID, ev.Origin = KindStatus, workflowID, OriginSource
 	ev.Epoch, ev.ID, ev.Snapshot, ev.Previous = "", 0, false, ""
-	ev.Reason = line(ev.Reason)
+	ev.Reason = excerpt.Line(ev.Reason, maxFieldBytes)
 	return ev
-}
-
-// line makes one line of a text, as long as an event carries.
-func line(text string) string {
-	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "\uFFFD")), " ")
-	if len(text) <= maxFieldBytes {
-		return text
-	}
-	end := maxFieldBytes
-	for !utf8.RuneStart(text[end]) {
-		end--
-	}
-	return text[:end]
 }
 
 // take hands an answer to the subscriptions, as far as it is news.
