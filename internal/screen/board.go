@@ -39,12 +39,13 @@ type row struct {
 	touched int            // number of its newest event
 	started time.Time      // of the first RUNNING
 	note    string
-	many    bool // workflows
+	run     *run
 }
 
 // board is the state behind the screen, made of events only.
 type board struct {
-	rows         map[string]*row // by notifier.Event.TaskKey
+	rows         map[string]*row  // by notifier.Event.TaskKey
+	runs         map[string]*runs // by workflow id
 	workflow     notifier.Event
 	events, gaps int
 	many         bool // workflows
@@ -61,10 +62,11 @@ func (b *board) apply(ev notifier.Event) *row {
 	key := ev.WorkflowID + " " + ev.TaskKey()
 	r, ok := b.rows[key]
 	if !ok {
-		r = &row{order: len(b.rows), event: ev, many: b.many}
+		r = &row{order: len(b.rows), event: ev, run: b.meet(ev)}
 		b.rows[key] = r
 	}
 	r.touched = b.events
+	b.meet(ev)
 	switch {
 	case ev.Kind == notifier.KindProgress:
 		var note Note
@@ -93,31 +95,59 @@ func (b *board) tasks() (n int) {
 	return n
 }
 
-// visible picks at most n rows, those that go on before those that ended, newer
-// before older, and returns them in their order of appearance.
-func (b *board) visible(n int) []*row {
+// visible picks the rows that fit in so many lines, but not less than one: those of the
+// current run before those of earlier ones, those that go on before those that ended,
+// newer before older. It returns them as they are shown: the current run last, and in
+// their order of appearance.
+func (b *board) visible(lines int) []*row {
 	rows := slices.SortedFunc(maps.Values(b.rows), func(x, y *row) int {
-		return cmp.Or(cmp.Compare(x.rank(), y.rank()), cmp.Compare(y.touched, x.touched))
+		return cmp.Or(cmp.Compare(b.rank(x), b.rank(y)), cmp.Compare(y.touched, x.touched))
 	})
-	rows = rows[:min(n, len(rows))]
-	slices.SortFunc(rows, func(x, y *row) int { return cmp.Compare(x.order, y.order) })
+	headed := make(map[*run]bool)
+	for i, r := range rows {
+		lines--
+		if b.headed(r) && !headed[r.run] {
+			headed[r.run] = true
+			lines--
+		}
+		if lines < 0 && i > 0 {
+			rows = rows[:i]
+			break
+		}
+	}
+	slices.SortFunc(rows, func(x, y *row) int {
+		if !b.many {
+			if c := x.run.compare(y.run); c != 0 {
+				return c
+			}
+		}
+		return cmp.Compare(x.order, y.order)
+	})
 	return rows
 }
 
-func (r *row) rank() int {
+// headed tells whether a row stands below the heading of its run.
+func (b *board) headed(r *row) bool {
+	return !b.many && r.run != nil && b.apart(r.event.WorkflowID)
+}
+
+func (b *board) rank(r *row) (rank int) {
+	if b.earlier(r.event.WorkflowID, r.run) {
+		rank = 2
+	}
 	switch r.event.Status {
 	case notifier.StatusSuccess, notifier.StatusPending:
-		return 1
+		return rank + 1
 	default: // what runs or waits, and failures, stay in sight
-		return 0
+		return rank
 	}
 }
 
 // line is the row as a line of the table.
-func (r *row) line() string {
+func (b *board) line(r *row) string {
 	name, took, attempt := cmp.Or(r.event.TaskID, r.event.WorkflowID), "", ""
-	if r.many && r.event.TaskID != "" {
-		name = r.event.WorkflowID + "/" + name
+	if b.many {
+		name = strings.TrimSuffix(b.owner(r.event)+"/"+r.event.TaskID, "/")
 	}
 	if len(name) > 32 {
 		name = ".." + name[len(name)-30:] // the end tells children apart

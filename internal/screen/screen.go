@@ -25,20 +25,20 @@ type Screen struct {
 	drawn  int // lines of the table on the terminal
 	late   []time.Duration
 	away   bool // Redis is
-	many   bool // workflows
+	run    *run // of the last line, if there is no table
 }
 
 // NewMany is New for events of many workflows: each line names its own.
 func NewMany(out io.Writer) *Screen {
 	s := New(out)
-	s.many, s.board.many = true, true
+	s.board.many = true
 	return s
 }
 
 // New returns a Screen that writes to out: a table if that is a terminal that
 // can move its cursor, with colors unless NO_COLOR is set; else plain lines.
 func New(out io.Writer) *Screen {
-	s := &Screen{out: out, board: board{rows: map[string]*row{}}}
+	s := &Screen{out: out, board: board{rows: map[string]*row{}, runs: map[string]*runs{}}}
 	f, ok := out.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) || os.Getenv("TERM") == "dumb" {
 		return s
@@ -84,8 +84,11 @@ func (s *Screen) Run(ctx context.Context, events <-chan notifier.Event) error {
 func (s *Screen) Draw(events ...notifier.Event) error {
 	var b strings.Builder
 	for _, ev := range events {
+		s.board.meet(ev) // of how many runs there is something decides on headings
+	}
+	for _, ev := range events {
 		if r := s.board.apply(ev); s.height == nil {
-			b.WriteString(plainLine(ev, r, s.many) + "\n")
+			b.WriteString(s.headingLine(ev, r) + s.plainLine(ev, r) + "\n")
 		}
 	}
 	if s.height != nil {
@@ -116,7 +119,7 @@ func (s *Screen) Connection(connected bool) error {
 	if s.away {
 		text = "the connection to Redis is lost; trying again"
 	}
-	_, err := fmt.Fprintf(s.out, "%s %-9s %s\n", time.Now().Format("15:04:05.000"), "--", text)
+	_, err := fmt.Fprintf(s.out, "%s %-9s %s\n", time.Now().Format(clock), "--", text)
 	return err
 }
 
@@ -130,11 +133,29 @@ func (s *Screen) Tasks() int { return s.board.tasks() }
 // that showed it.
 func (s *Screen) Latencies() []time.Duration { return s.late }
 
+const clock = "15:04:05.000"
+
+// headingLine is the line in front of the events of another run than before, "" if there
+// is none.
+func (s *Screen) headingLine(ev notifier.Event, r *row) string {
+	if r == nil || r.run == nil || r.run == s.run {
+		return ""
+	}
+	if s.run = r.run; !s.board.headed(r) {
+		return ""
+	}
+	return printable(fmt.Sprintf("%s %-9s %s", ev.Time.Local().Format(clock), "--", s.board.heading(ev.WorkflowID, r.run))) + "\n"
+}
+
 // plainLine is an event as a line of its own.
-func plainLine(ev notifier.Event, r *row, many bool) string {
+func (s *Screen) plainLine(ev notifier.Event, r *row) string {
 	name, status, text := cmp.Or(ev.TaskID, "workflow "+ev.WorkflowID), string(ev.Status), ev.Reason
-	if many && ev.TaskID != "" {
-		name = ev.WorkflowID + "/" + name
+	switch owner := s.board.owner(ev); {
+	case !s.board.many:
+	case ev.TaskID == "":
+		name = "workflow " + owner
+	default:
+		name = owner + "/" + name
 	}
 	switch {
 	case ev.Kind == notifier.KindGap:
@@ -147,7 +168,7 @@ func plainLine(ev notifier.Event, r *row, many bool) string {
 	if ev.Origin != "" {
 		text = "(says Temporal) " + text
 	}
-	return printable(fmt.Sprintf("%s %-9s %s  %s", ev.Time.Local().Format("15:04:05.000"), status, name, text))
+	return printable(fmt.Sprintf("%s %-9s %s  %s", ev.Time.Local().Format(clock), status, name, text))
 }
 
 // Control sequences of terminals. While a table is drawn, lines that are too
@@ -176,10 +197,14 @@ func (s *Screen) redraw(b *strings.Builder) {
 func (s *Screen) table(height int) []string {
 	b := &s.board
 	lines := []string{fmt.Sprintf(columns, "TASK", "STATUS", "TRY", "TIME", "NOTE")}
-	for _, r := range b.visible(max(height-2, 1)) {
-		lines = append(lines, s.paint(r.line(), r.event.Status))
+	rows := b.visible(height - 2)
+	for i, r := range rows {
+		if height > 3 && b.headed(r) && (i == 0 || rows[i-1].run != r.run) {
+			lines = append(lines, printable(b.heading(r.event.WorkflowID, r.run)))
+		}
+		lines = append(lines, s.paint(b.line(r), r.event.Status))
 	}
-	footer := fmt.Sprintf("%d tasks, %d events, %d gaps, %d rows not shown", b.tasks(), b.events, b.gaps, len(b.rows)-len(lines)+1)
+	footer := fmt.Sprintf("%d tasks, %d events, %d gaps, %d rows not shown", b.tasks(), b.events, b.gaps, len(b.rows)-len(rows))
 	if s.away {
 		footer += "; the connection to Redis is lost"
 	}
