@@ -87,8 +87,9 @@ type SubscriberOptions struct {
 	ProbeEvery time.Duration
 	// StatusEvery is how long a log is quiet before a status source is asked (see
 	// WithStatusSource), at least 10 ms; it grows to twelve times as long while that
-	// has no news either. While Redis is away the source is asked each second, and up to
-	// ten times as seldom while it has no news. Defaults to 5 s.
+	// has no news either, but not above 10 s while it does not answer. While Redis is
+	// away the source is asked each second, and up to ten times as seldom while it has no
+	// news. Defaults to 5 s.
 	StatusEvery time.Duration
 	// ConnectTimeout bounds how long Subscribe waits for Redis, beside its
 	// context; at least 1 ms. Defaults to 5 s.

@@ -43,7 +43,7 @@ const (
 	sourceLongest = 12
 	// sourceAway is how often it is asked while Redis is away and it has news.
 	sourceAway = time.Second
-	// sourceAwayLongest is how seldom, while it has no news.
+	// sourceAwayLongest is how seldom, while it has no news; and while it does not answer.
 	sourceAwayLongest = 10 * time.Second
 	// sourceTimeout bounds one question.
 	sourceTimeout = 5 * time.Second
@@ -136,7 +136,8 @@ func (c *consultation) take(a answer) {
 	c.asking = false
 	f := c.feed
 	away := c.away || !f.following
-	if a.err != nil && f.ctx.Err() == nil {
+	failed := a.err != nil && f.ctx.Err() == nil
+	if failed {
 		f.hub.sourceFailed(a.err)
 	}
 	var news []Event
@@ -157,8 +158,11 @@ func (c *consultation) take(a answer) {
 		})
 	}
 	least, most := f.hub.options.StatusEvery, sourceLongest*f.hub.options.StatusEvery
-	if away {
+	switch {
+	case away:
 		least, most = min(sourceAway, least), max(sourceAwayLongest, least)
+	case failed: // what it knows is not known yet
+		most = min(most, max(sourceAwayLongest, least))
 	}
 	if c.pause = min(2*c.pause, most); len(news) > 0 {
 		c.pause = least

@@ -10,9 +10,6 @@ import (
 	"log/slog"
 	"time"
 
-	"go.temporal.io/sdk/client"
-	sdklog "go.temporal.io/sdk/log"
-
 	"github.com/compozy/temporal-redis/internal/screen"
 	"github.com/compozy/temporal-redis/notifier"
 	"github.com/compozy/temporal-redis/worker"
@@ -26,6 +23,7 @@ type watching struct {
 	all      bool
 	asJSON   bool
 	temporal string
+	source   *asked // nil: none
 	channels string // their prefix
 	sharded  bool
 }
@@ -93,15 +91,10 @@ func (w *watching) subscribe(ctx context.Context, hub *notifier.Hub) (events <-c
 		opts = append(opts, notifier.After("", w.after))
 	}
 	if w.temporal != "" {
-		c, err := client.NewLazyClient(client.Options{
-			HostPort: w.temporal, Namespace: w.connection.temporal,
-			Logger: sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)),
-		})
-		if err != nil {
-			return nil, nil, fmt.Errorf("--temporal: %w", err)
+		if w.source, err = askTemporal(ctx, w.temporal, w.connection.temporal); err != nil {
+			return nil, nil, err
 		}
-		context.AfterFunc(ctx, c.Close)
-		opts = append(opts, notifier.WithStatusSource(worker.NewStatusSource(c, nil)))
+		opts = append(opts, notifier.WithStatusSource(w.source))
 	}
 	for giveUp := time.Now().Add(w.timeout); ; {
 		if w.all {
@@ -132,11 +125,12 @@ func (w *watching) subscribe(ctx context.Context, hub *notifier.Hub) (events <-c
 type shower interface {
 	Draw(events ...notifier.Event) error
 	Connection(connected bool) error
+	Source(failure error) error
 }
 
 func (w *watching) show(s streams) shower {
 	if w.asJSON {
-		return &jsonLines{streams: s, encoder: json.NewEncoder(s.out), connected: true}
+		return &jsonLines{streams: s, encoder: json.NewEncoder(s.out)}
 	}
 	if w.all {
 		return screen.NewMany(s.out)
@@ -148,8 +142,8 @@ func (w *watching) show(s streams) shower {
 // error.
 type jsonLines struct {
 	streams
-	encoder   *json.Encoder
-	connected bool
+	encoder *json.Encoder
+	away    screen.Away
 }
 
 func (j *jsonLines) Draw(events ...notifier.Event) error {
@@ -161,16 +155,15 @@ func (j *jsonLines) Draw(events ...notifier.Event) error {
 	return nil
 }
 
-func (j *jsonLines) Connection(connected bool) error {
-	if connected == j.connected {
+func (j *jsonLines) Connection(connected bool) error { return j.tell(j.away.Redis(connected)) }
+
+func (j *jsonLines) Source(failure error) error { return j.tell(j.away.Temporal(failure)) }
+
+func (j *jsonLines) tell(news string) error {
+	if news == "" {
 		return nil
 	}
-	j.connected = connected
-	text := "the connection to Redis is lost; trying again"
-	if connected {
-		text = "Redis is back"
-	}
-	_, err := fmt.Fprintln(j.err, text)
+	_, err := fmt.Fprintln(j.err, news)
 	return err
 }
 
@@ -226,7 +219,7 @@ func (w *watching) follow(ctx context.Context, hub *notifier.Hub, events <-chan 
 		case <-settled.C:
 			return endOf(end.last)
 		case <-look.C:
-			if err := show.Connection(hub.Connected()); err != nil {
+			if err := errors.Join(show.Connection(hub.Connected()), show.Source(w.source.failure())); err != nil {
 				return err
 			}
 		}

@@ -24,7 +24,7 @@ type Screen struct {
 	board  board
 	drawn  int // lines of the table on the terminal
 	late   []time.Duration
-	away   bool // Redis is
+	away   Away
 	run    *run // of the last line, if there is no table
 }
 
@@ -104,23 +104,6 @@ func (s *Screen) Draw(events ...notifier.Event) error {
 		}
 	}
 	return nil
-}
-
-// Connection says whether Redis is there for the events, which is shown if it changed.
-func (s *Screen) Connection(connected bool) error {
-	if s.away == !connected {
-		return nil
-	}
-	s.away = !connected
-	if s.height != nil {
-		return s.Draw()
-	}
-	text := "Redis is back"
-	if s.away {
-		text = "the connection to Redis is lost; trying again"
-	}
-	_, err := fmt.Fprintf(s.out, "%s %-9s %s\n", time.Now().Format(clock), "--", text)
-	return err
 }
 
 // Events is how many events were drawn.
@@ -205,10 +188,7 @@ func (s *Screen) table(height int) []string {
 		lines = append(lines, s.paint(b.line(r), r.event.Status))
 	}
 	footer := fmt.Sprintf("%d tasks, %d events, %d gaps, %d rows not shown", b.tasks(), b.events, b.gaps, len(b.rows)-len(rows))
-	if s.away {
-		footer += "; the connection to Redis is lost"
-	}
-	return append(lines, footer)
+	return append(lines, footer+s.away.footer())
 }
 
 var colors = map[notifier.Status]string{
