@@ -2,9 +2,7 @@ package notifier
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,14 +12,6 @@ import (
 
 // listEvery is how often SubscribeAll looks for workflow ids of which it heard nothing.
 const listEvery = 30 * time.Second
-
-const (
-	// lingering is how long a workflow that ended is listened to, since its id may be
-	// used again; and one of which nothing is in the log.
-	lingering = 10 * time.Second
-	// idling is how long one is that says nothing. A bell or the list brings it back.
-	idling = 10 * time.Minute
-)
 
 // All is a subscription to all workflow ids. Events of one workflow id come in order.
 // Safe for concurrent use.
@@ -44,10 +34,6 @@ type All struct {
 	foreign   map[string]time.Time // of which there was nothing in the log: left alone until then
 	err       error
 }
-
-// maxLeft bounds what is remembered of workflows that ended. Past it, one whose id is
-// used again may be told from its start.
-const maxLeft = 10_000
 
 // SubscribeAll subscribes to every workflow id: to those that are active with a
 // snapshot of each, to those that begin while the subscription lives with all of their
@@ -232,93 +218,6 @@ func (a *All) list(ctx context.Context, begin SubscribeOption) error {
 		}
 		if cursor = next; cursor == 0 {
 			return nil
-		}
-	}
-}
-
-// admit follows a workflow id that is not followed yet, from where it was left if it
-// was.
-func (a *All) admit(id string, begin SubscribeOption) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if _, known := a.following[id]; known {
-		return
-	}
-	a.following[id] = struct{}{}
-	opts := slices.Clip(a.opts)
-	if at, known := a.left[id]; known {
-		begin = After(at.epoch, at.id)
-	}
-	if begin != nil {
-		opts = append(opts, begin)
-	}
-	a.running.Go(func() { a.follow(id, opts) })
-}
-
-// follow passes on the events of one workflow id, until it ended and its id is not used
-// again.
-func (a *All) follow(id string, opts []SubscribeOption) {
-	var at position
-	defer func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		delete(a.following, id)
-		if len(a.left) >= maxLeft {
-			clear(a.left)
-		}
-		if len(a.foreign) >= maxLeft {
-			clear(a.foreign)
-		}
-		if at != (position{}) {
-			a.left[id] = at
-		}
-		if _, ours := a.left[id]; !ours {
-			a.foreign[id] = time.Now().Add(idling)
-		}
-	}()
-	s, err := a.subscribe(id, opts)
-	if err != nil {
-		return
-	}
-	defer s.Close()
-	ended := time.NewTimer(lingering) // also if it is of another namespace, and nothing comes
-	defer ended.Stop()
-	over := false
-	for {
-		select {
-		case ev, ok := <-s.Events():
-			if !ok {
-				return
-			}
-			select {
-			case a.out <- ev:
-			case <-a.ctx.Done():
-				return
-			}
-			if ev.ID > 0 {
-				at = position{ev.Epoch, ev.ID}
-			}
-			switch {
-			case ev.EndsWorkflow():
-				over = true
-				ended.Reset(lingering)
-			case !over || (ev.Kind == KindStatus && ev.OfWorkflow()): // else it comes late
-				over = false
-				ended.Reset(idling)
-			}
-		case <-ended.C:
-			return
-		}
-	}
-}
-
-// subscribe subscribes to one workflow id, as soon as Redis is there.
-func (a *All) subscribe(id string, opts []SubscribeOption) (*Subscription, error) {
-	retry := newBackoff()
-	for {
-		s, err := a.hub.Subscribe(a.ctx, id, opts...)
-		if !errors.Is(err, ErrUnavailable) || retry.wait(a.ctx) != nil {
-			return s, err
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -28,6 +29,8 @@ type Hub struct {
 	stop    context.CancelCauseFunc
 	running sync.WaitGroup // feeds and subscriptions
 	failing atomic.Bool    // the last reading of a log failed
+
+	lingering, idling time.Duration // of SubscribeAll
 
 	mu    sync.Mutex
 	feeds map[string]*feed // by workflow id
@@ -63,6 +66,9 @@ func NewSubscriber(client redis.UniversalClient, options SubscriberOptions) (*Hu
 		log:     &eventLog{client: client, space: space},
 		tel:     tel,
 		feeds:   make(map[string]*feed),
+
+		lingering: lingering,
+		idling:    idling,
 		bus: bus.New(client, bus.Options{
 			Probe:      space.Probe(rand.Text()),
 			ProbeEvery: options.ProbeEvery,
