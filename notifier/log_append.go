@@ -2,6 +2,7 @@ package notifier
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -80,7 +81,7 @@ func (l *eventLog) append(ctx context.Context, workflowID string, records []reco
 	}
 
 	cmds, err := pipe.Exec(ctx)
-	if err = causeOf(cmds, err); err != nil {
+	if err = l.outcome(ctx, cmds, err); err != nil {
 		return 0, err
 	}
 	if count.Val() > int64(l.tasks) {
@@ -148,6 +149,19 @@ type once struct{ *redis.IntCmd }
 
 // NoRetry implements redis.Cmder.
 func (once) NoRetry() bool { return true }
+
+// outcome is causeOf, and asks a Cluster again who has which slot when a node did not
+// answer. go-redis does so when a node redirects it, which one that is gone never does,
+// and else once in a minute.
+func (l *eventLog) outcome(ctx context.Context, cmds []redis.Cmder, err error) error {
+	err = causeOf(cmds, err)
+	if cluster, ok := l.client.(*redis.ClusterClient); ok && err != nil && !errors.Is(err, context.Canceled) {
+		if _, answered := errors.AsType[redis.Error](err); !answered {
+			cluster.ReloadState(ctx) // returns at once; at most five times a second
+		}
+	}
+	return err
+}
 
 // causeOf finds why a transaction failed. Redis answers EXECABORT for the whole
 // and gives the reason for the command that it refused; a missing key is no

@@ -82,7 +82,7 @@ func (l *eventLog) readKeys(ctx context.Context, k keys.Events, newest int, snap
 		details = pipe.HGetAll(ctx, k.Details)
 	}
 	cmds, err := pipe.Exec(ctx)
-	if err = causeOf(cmds, err); err != nil {
+	if err = l.outcome(ctx, cmds, err); err != nil {
 		return nil, err
 	}
 	v := &view{epoch: epoch.Val(), bodies: bodies.Val()}

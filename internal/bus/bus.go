@@ -217,7 +217,7 @@ func (b *Bus) run() {
 			}
 			continue
 		}
-		listened, err := b.session()
+		listened, err := b.session(failures)
 		if b.ctx.Err() != nil {
 			return
 		}

@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,8 +15,9 @@ import (
 )
 
 // session holds connections until one breaks, nobody listens any more (nil error), or
-// the bus closes. listened says that a channel was confirmed.
-func (b *Bus) session() (listened bool, err error) {
+// the bus closes. listened says that a channel was confirmed. attempts is how many before
+// this one failed in a row.
+func (b *Bus) session(attempts int) (listened bool, err error) {
 	ctx, cancel := context.WithCancel(b.ctx)
 	s := &session{
 		bus: b, ctx: ctx, links: make(map[string]*link), have: make(map[string]*link), away: make(map[string]time.Time), broken: make(chan brokenLink, 16),
@@ -29,10 +31,17 @@ func (b *Bus) session() (listened bool, err error) {
 		b.reset()
 		listened = s.listened.Load()
 	}()
-	if b.options.Sharded != nil {
-		b.options.Sharded.ReloadState(ctx)
-	} else if _, err := s.open("", b.options.Probe, b.client.Subscribe(ctx)); err != nil {
-		return false, err
+	probe := b.options.Probe
+	if cluster, ok := b.client.(*redis.ClusterClient); ok {
+		cluster.ReloadState(ctx)
+		// Each node has all channels that are not sharded. We get the owner of the first
+		// channel's slot; should that be away, the next attempt is at another.
+		probe += "{" + strconv.Itoa(attempts) + "}"
+	}
+	if b.options.Sharded == nil {
+		if _, err := s.open("", probe, b.client.Subscribe(ctx)); err != nil {
+			return false, err
+		}
 	}
 	return false, s.keep()
 }
