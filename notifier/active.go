@@ -29,6 +29,7 @@ const (
 type roll struct {
 	mu    sync.Mutex
 	noted map[string]time.Time // zero: that it has ended
+	retry time.Time            // not before, since it could not be noted
 }
 
 // change says whether a batch changes what is to be noted of a workflow id: that it is
@@ -43,6 +44,9 @@ func (r *roll) change(workflowID string, records []record, now time.Time, every 
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if now.Before(r.retry) {
+		return false, false
+	}
 	at, known := r.noted[workflowID]
 	switch {
 	case ends:
@@ -66,8 +70,15 @@ func (r *roll) note(workflowID string, active bool, now time.Time) {
 	r.noted[workflowID] = now
 }
 
-// enlist notes in Redis what a batch changes. If that fails, the next batch tries
-// again.
+// failed has it left alone for a moment: of a Cluster the one slot may be away.
+func (r *roll) failed(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.retry = now.Add(lastRetry)
+}
+
+// enlist notes in Redis what a batch changes. If that fails, a batch tries again that
+// comes later.
 func (p *BackgroundPublisher) enlist(ctx context.Context, workflowID string, records []record) {
 	now := time.Now()
 	active, changed := p.roll.change(workflowID, records, now, min(enlistEvery, p.options.Retention/2))
@@ -75,9 +86,11 @@ func (p *BackgroundPublisher) enlist(ctx context.Context, workflowID string, rec
 		return
 	}
 	err := p.try(ctx, func(ctx context.Context) error { return p.sink.enlist(ctx, workflowID, active) })
-	if err == nil {
-		p.roll.note(workflowID, active, now)
+	if err != nil {
+		p.roll.failed(time.Now())
+		return
 	}
+	p.roll.note(workflowID, active, now)
 }
 
 // enlist notes that a workflow id is active, or is not any more.

@@ -16,6 +16,7 @@ type circuit struct {
 	backoff backoff
 	retryAt time.Time
 	err     error // why it is open
+	trying  bool  // somebody finds out whether Redis is back
 }
 
 func newCircuit() *circuit { return &circuit{} }
@@ -75,4 +76,37 @@ func (c *circuit) cause() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
+}
+
+// turn tells whether it is the caller's turn to try, who then calls tried: as long as the
+// circuit is open, one at a time, and not before it is time.
+func (c *circuit) turn() (open, now bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !c.open:
+		return false, true
+	case c.trying || time.Now().Before(c.retryAt):
+		return true, false
+	}
+	c.trying = true
+	return true, true
+}
+
+// wait is how long to wait for the next turn, should nobody say before that the circuit
+// is closed.
+func (c *circuit) wait() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if wait := time.Until(c.retryAt); wait > 0 {
+		return wait
+	}
+	return lastRetry
+}
+
+// tried ends a turn.
+func (c *circuit) tried() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.trying = false
 }

@@ -34,7 +34,8 @@
 //
 //   - Publish never blocks and never fails for Redis' sake. In an outage the
 //     buffer keeps the last status of each task as long as it can; what had to
-//     be dropped is counted and told to subscribers as a gap.
+//     be dropped is counted and told to subscribers as a gap. An outage of one
+//     shard of a Cluster holds up only what is for it.
 //   - A subscription sees rising ids, no event twice, and nothing left out
 //     without a gap that says so (after GapRestarted ids begin anew, and what the
 //     log has is told again). It recovers by itself from lost, silent and

@@ -157,6 +157,3 @@ func (l *eventLog) lastNumber(ctx context.Context, workflowID, source string) (i
 	}
 	return 0, nil
 }
-
-// ping tells whether Redis answers.
-func (l *eventLog) ping(ctx context.Context) error { return l.client.Ping(ctx).Err() }

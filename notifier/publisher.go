@@ -24,7 +24,8 @@ type BackgroundPublisher struct {
 	tel     *telemetry.Telemetry
 	source  string
 	queue   *queue
-	circuit *circuit
+	circuit *circuit // without a Cluster
+	shards  *shards  // of a Cluster
 	roll    roll
 
 	ctx     context.Context // ends the senders
@@ -42,7 +43,8 @@ type sink interface {
 	append(ctx context.Context, workflowID string, records []record) (last int64, err error)
 	lastNumber(ctx context.Context, workflowID, source string) (int64, error)
 	enlist(ctx context.Context, workflowID string, active bool) error
-	ping(ctx context.Context) error
+	ping(ctx context.Context, workflowID string) error
+	shard(ctx context.Context, workflowID string) string
 }
 
 // NewPublisher returns a publisher on client, which stays the caller's: Close
@@ -83,6 +85,7 @@ func newPublisher(s sink, options PublisherOptions) (*BackgroundPublisher, error
 		tel:     tel,
 		source:  rand.Text()[:16],
 		circuit: newCircuit(),
+		shards:  newShards(),
 		over:    make(chan struct{}),
 	}
 	p.ctx, p.stop = context.WithCancel(context.Background())
@@ -135,7 +138,7 @@ func (p *BackgroundPublisher) flush(ctx context.Context, op string) error {
 		case <-changed:
 		case <-ctx.Done():
 			return fmt.Errorf("notifier: %s: %d events are not in Redis: %w",
-				op, left, errors.Join(context.Cause(ctx), p.circuit.cause()))
+				op, left, errors.Join(context.Cause(ctx), p.circuit.cause(), p.shards.cause()))
 		case <-p.ctx.Done():
 			return fmt.Errorf("notifier: %s: %d events are not in Redis: %w", op, left, ErrClosed)
 		}

@@ -3,6 +3,7 @@ package notifier
 import (
 	"slices"
 	"sync"
+	"time"
 )
 
 // queued is an event that waits for Redis.
@@ -22,6 +23,7 @@ type mailbox struct {
 	busy       bool      // a sender has it
 	ready      bool      // it stands in queue.ready
 	uncertain  bool      // the last append may or may not have happened
+	away       string    // the shard to which it was sent last, for who is busy with it
 }
 
 // count is how many events the mailbox holds.
@@ -44,6 +46,8 @@ type queue struct {
 	closed    bool
 	mailboxes map[string]*mailbox
 	ready     []*mailbox
+	postponed []*mailbox    // ready, but for the time
+	resuming  bool          // a timer will
 	waiters   int           // Flushes under way
 	changed   chan struct{} // closed and replaced when a sender is done, for waiters
 }
@@ -165,6 +169,36 @@ func (q *queue) giveBack(b batch) {
 	q.release(m)
 }
 
+// postpone puts the batch back in front of its mailbox, and that aside for a while.
+func (q *queue) postpone(b batch, wait time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	m := b.mailbox
+	m.items = slices.Concat(m.sending, m.items)
+	m.sending = nil
+	m.busy, m.ready = false, true
+	q.postponed = append(q.postponed, m)
+	if !q.resuming {
+		q.resuming = true
+		time.AfterFunc(wait, q.resume)
+	}
+}
+
+// resume makes ready what was postponed.
+func (q *queue) resume() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.resuming = false
+	q.ready = append(q.ready, q.postponed...)
+	for range q.postponed {
+		select {
+		case q.signal <- struct{}{}:
+		default: // every sender is about to look
+		}
+	}
+	q.postponed = nil
+}
+
 func (q *queue) release(m *mailbox) {
 	m.busy = false
 	q.offer(m)
@@ -227,7 +261,7 @@ func (q *queue) abandon() int {
 		m.items, m.sending, m.dropped = nil, nil, 0
 		delete(q.mailboxes, id)
 	}
-	q.ready = nil
+	q.ready, q.postponed = nil, nil
 	q.count(-q.depth)
 	return n
 }

@@ -39,24 +39,22 @@ func (p *BackgroundPublisher) sendNext() bool {
 	if err != nil {
 		return false
 	}
-	if open {
-		// Ask before sending: a server that hangs would run, once it goes on,
-		// every append that was tried meanwhile.
-		if err := p.try(p.ctx, p.sink.ping); isOutage(rediserr.Classify(p.ctx, err)) {
-			p.failed(err)
-			return p.ctx.Err() == nil
-		}
+	if open && !p.answers(p.circuit, "") {
+		return p.ctx.Err() == nil
 	}
 	b, ok := p.queue.take(maxBatch, maxBatchBytes)
 	if !ok {
 		return false
 	}
-	p.deliver(b)
+	if c, admitted := p.admit(b); admitted {
+		p.deliver(b, c)
+		c.tried()
+	}
 	return true
 }
 
 // deliver puts a batch into the log and settles it with the queue.
-func (p *BackgroundPublisher) deliver(b batch) {
+func (p *BackgroundPublisher) deliver(b batch, c *circuit) {
 	workflowID := b.mailbox.workflowID
 	items := b.items
 	if b.uncertain && len(items) > 0 {
@@ -66,7 +64,7 @@ func (p *BackgroundPublisher) deliver(b batch) {
 			return err
 		})
 		if err != nil {
-			p.settle(b, err)
+			p.settle(b, c, err)
 			return
 		}
 		for len(items) > 0 && items[0].number <= last {
@@ -75,7 +73,7 @@ func (p *BackgroundPublisher) deliver(b batch) {
 	}
 	records := p.records(workflowID, b.dropped, items)
 	if len(records) == 0 {
-		p.settle(b, nil)
+		p.settle(b, c, nil)
 		return
 	}
 	err := p.try(traced(p.ctx, records), func(ctx context.Context) error {
@@ -86,7 +84,7 @@ func (p *BackgroundPublisher) deliver(b batch) {
 		p.tel.Metrics.PubSubMsgs.WithLabelValues(telemetry.Published).Add(float64(len(records)))
 		p.enlist(p.ctx, workflowID, records)
 	}
-	p.settle(b, err)
+	p.settle(b, c, err)
 }
 
 // try runs one round trip within the time it may take.
@@ -97,16 +95,14 @@ func (p *BackgroundPublisher) try(ctx context.Context, do func(context.Context) 
 }
 
 // settle decides what becomes of a batch.
-func (p *BackgroundPublisher) settle(b batch, err error) {
+func (p *BackgroundPublisher) settle(b batch, c *circuit, err error) {
 	class := rediserr.Classify(p.ctx, err)
 	switch {
 	case class == rediserr.OK:
-		if closed, after := p.circuit.succeeded(); closed {
-			p.tel.Log.Info("publishing again", "op", "publish", "family", family, "after", after)
-		}
+		p.succeeded(c)
 		p.queue.done(b)
 	case isOutage(class):
-		p.failed(err)
+		p.failed(c, err)
 		p.queue.giveBack(b)
 	default:
 		// It would fail again, and must not hold up the others. A client that
@@ -119,15 +115,23 @@ func (p *BackgroundPublisher) settle(b batch, err error) {
 	}
 }
 
+// succeeded takes note of the end of an outage.
+func (p *BackgroundPublisher) succeeded(c *circuit) {
+	if closed, after := c.succeeded(); closed {
+		p.tel.Log.Info("publishing again", "op", "publish", "family", family, "after", after)
+		p.queue.resume()
+	}
+}
+
 // failed takes note of an outage, and says so once.
-func (p *BackgroundPublisher) failed(err error) {
+func (p *BackgroundPublisher) failed(c *circuit, err error) {
 	if p.ctx.Err() != nil {
 		return
 	}
 	class := rediserr.Classify(p.ctx, err)
 	p.tel.Metrics.PublishErrors.WithLabelValues(class.String()).Inc()
 	err = p.wrap(err)
-	if !p.circuit.failed(err) {
+	if !c.failed(err) {
 		return
 	}
 	level := slog.LevelWarn

@@ -20,6 +20,9 @@ type testSink struct {
 	refuse   map[string]error
 	loseNext bool // run the next append, and lose its reply
 	hang     bool // no reply until the context ends
+
+	owners map[string]string // shards by workflow id; none: no Cluster
+	away   map[string]bool   // shards that do not answer
 }
 
 func newTestSink() *testSink {
@@ -36,6 +39,9 @@ func (s *testSink) append(ctx context.Context, workflowID string, records []reco
 	if err := s.refuse[workflowID]; err != nil {
 		return 0, err
 	}
+	if s.away[s.owners[workflowID]] {
+		return 0, s.never(ctx)
+	}
 	for _, r := range records {
 		s.log[workflowID] = append(s.log[workflowID], r.body)
 	}
@@ -48,12 +54,17 @@ func (s *testSink) append(ctx context.Context, workflowID string, records []reco
 
 func (s *testSink) fault(ctx context.Context) error {
 	if s.hang {
-		s.mu.Unlock()
-		<-ctx.Done()
-		s.mu.Lock()
-		return ctx.Err()
+		return s.never(ctx)
 	}
 	return s.down
+}
+
+// never is no answer until the context ends.
+func (s *testSink) never(ctx context.Context) error {
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	<-ctx.Done()
+	return ctx.Err()
 }
 
 func (s *testSink) lastNumber(ctx context.Context, workflowID, source string) (int64, error) {
@@ -74,11 +85,20 @@ func (s *testSink) enlist(ctx context.Context, _ string, _ bool) error {
 	return s.fault(ctx)
 }
 
-func (s *testSink) ping(ctx context.Context) error {
+func (s *testSink) ping(ctx context.Context, workflowID string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pings++
+	if s.away[s.owners[workflowID]] {
+		return s.never(ctx)
+	}
 	return s.fault(ctx)
+}
+
+func (s *testSink) shard(_ context.Context, workflowID string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.owners[workflowID]
 }
 
 func (s *testSink) set(change func()) {
