@@ -70,12 +70,13 @@ func allProgress(items []*queued) map[*queued]bool {
 	return marked
 }
 
-// superseded marks every status but the one that counts of each task.
+// superseded marks every status but the one that counts of each task, and the
+// beginnings of its pauses, which the log is to show.
 func superseded(items []*queued) map[*queued]bool {
 	current := make(map[string]*queued)
 	marked := make(map[*queued]bool)
 	for _, it := range items {
-		if it.event.Kind != KindStatus {
+		if it.event.Kind != KindStatus || it.event.Status == StatusPaused {
 			continue
 		}
 		known := current[it.key]
