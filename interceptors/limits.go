@@ -55,9 +55,11 @@ func (w *workerInterceptor) shape(ctx workflow.Context, activityType string, e *
 	if p := o.RetryPolicy; p != nil {
 		l.Attempts, l.Initial, l.Coefficient, l.Maximum = p.MaximumAttempts, p.InitialInterval, p.BackoffCoefficient, p.MaximumInterval
 		l.TimeoutEnds = slices.Contains(p.NonRetryableErrorTypes, "TemporalTimeout:"+enumspb.TIMEOUT_TYPE_START_TO_CLOSE.String())
-		unlimited := *p
-		unlimited.MaximumAttempts = 0
-		ctx = workflow.WithRetryPolicy(ctx, unlimited)
+		if p.MaximumAttempts > 0 {
+			more := *p
+			more.MaximumAttempts = math.MaxInt32 // of 0 Temporal's test environment makes 10
+			ctx = workflow.WithRetryPolicy(ctx, more)
+		}
 	}
 	e.Limits = l
 	return ctx

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	sdktestsuite "go.temporal.io/sdk/testsuite"
 	sdkworker "go.temporal.io/sdk/worker"
@@ -48,7 +47,7 @@ type harness struct {
 	plugin *worker.Plugin
 	store  *redisstate.Store
 	worker sdkworker.Options
-	own    string // URL of the embedded Redis that is the environment's own
+	own    *ownRedis // nil: the test named another
 
 	sessions *redisstate.Sessions
 	counters *redisstate.Counters
@@ -59,10 +58,10 @@ func newHarness(t testing.TB, o Options) *harness {
 	if o.Plugin.Environment == nil {
 		o.Plugin.Environment = func(string) (string, bool) { return "", false }
 	}
-	own := ""
+	var own *ownRedis
 	if o.Plugin.Redis.URL == "" && o.Plugin.Redis.Client == nil {
-		own = "embedded://" + uuid.NewString()
-		o.Plugin.Redis.URL = own
+		own = startRedis(t)
+		o.Plugin.Redis.URL = own.url()
 	}
 	if o.Plugin.TemporalNamespace == "" {
 		o.Plugin.TemporalNamespace = environmentNamespace
@@ -150,19 +149,39 @@ func (h *harness) SaveConfigs(entries ...redisstate.Entry) []redisstate.Ref {
 // where Plugin.Redis names a Redis that is not the environment's own.
 func (h *harness) FlushRedis() {
 	h.t.Helper()
-	if h.own == "" {
-		h.t.Fatal("testsuite: FlushRedis is for the environment's own Redis; leave Plugin.Redis.URL and Client unset")
+	h.mine("FlushRedis").server.FlushAll()
+}
+
+// StopRedis takes the Redis of the environment away: commands fail and
+// connections are cut until StartRedis. Its data stays. Call it from the test,
+// from an activity, or at a point of a workflow's virtual time:
+//
+//	env.RegisterDelayedCallback(env.StopRedis, time.Minute)
+//	env.RegisterDelayedCallback(env.StartRedis, 11*time.Minute)
+//
+// Activities wait for it between attempts, in virtual time. (Temporal's test
+// environments give up after 10 attempts where a retry policy has no
+// MaximumAttempts.) It fails the test where Plugin.Redis names a Redis that is not
+// the environment's own.
+func (h *harness) StopRedis() {
+	h.t.Helper()
+	h.mine("StopRedis").stop()
+}
+
+// StartRedis ends what StopRedis began.
+func (h *harness) StartRedis() {
+	h.t.Helper()
+	if err := h.mine("StartRedis").start(); err != nil {
+		h.t.Fatalf("testsuite: start Redis: %v", err)
 	}
-	conn, err := redisstate.Connect(h.t.Context(), redisstate.Options{
-		URL: h.own, Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		h.t.Fatalf("testsuite: flush: %v", err)
+}
+
+func (h *harness) mine(op string) *ownRedis {
+	h.t.Helper()
+	if h.own == nil {
+		h.t.Fatalf("testsuite: %s is for the environment's own Redis; leave Plugin.Redis.URL and Client unset", op)
 	}
-	err = conn.Client().FlushAll(h.t.Context()).Err()
-	if err = errors.Join(err, conn.Close()); err != nil {
-		h.t.Fatalf("testsuite: flush: %v", err)
-	}
+	return h.own
 }
 
 // Events returns the events of a workflow from the start of its log up to the
