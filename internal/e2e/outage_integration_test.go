@@ -97,6 +97,12 @@ func (tr *troubles) note(do func()) {
 	tr.changed = make(chan struct{})
 }
 
+func (tr *troubles) count(task string) int {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return tr.entered[task]
+}
+
 // until waits for what is noted.
 func (tr *troubles) until(ctx context.Context, t *testing.T, what string, is func() bool) {
 	t.Helper()

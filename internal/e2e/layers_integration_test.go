@@ -1,0 +1,140 @@
+//go:build integration
+
+package e2e
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
+	sdkworker "go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/compozy/temporal-redis/interceptors"
+	"github.com/compozy/temporal-redis/internal/redistest"
+	"github.com/compozy/temporal-redis/internal/redistest/faultproxy"
+	"github.com/compozy/temporal-redis/notifier"
+	"github.com/compozy/temporal-redis/redisstate"
+	"github.com/compozy/temporal-redis/worker"
+)
+
+// lonely runs one task that needs its config, with Compozy's options.
+func lonely(ctx workflow.Context, ref redisstate.Ref) error {
+	ctx = interceptors.WithTask(workflow.WithActivityOptions(ctx, compozys), "only")
+	return workflow.ExecuteActivity(interceptors.WithConfig(ctx, ref), "step", "later").Get(ctx, nil)
+}
+
+// lonelyOn starts lonely on a worker whose Redis is already away.
+func lonelyOn(ctx context.Context, t *testing.T, change func(*worker.Options)) (*stage, client.WorkflowRun, *troubles, *faultproxy.Proxy) {
+	t.Helper()
+	proxy := faultproxy.Start(t, redistest.Start(t).Addr())
+	s := newStage(t, "redis://"+proxy.Addr(), func(o *worker.Options) {
+		o.Redis.MaxRetries = -1
+		o.Redis.NearCacheBytes = -1
+		o.Logger = slog.New(slog.DiscardHandler)
+		change(o)
+	})
+	tr := newTroubles()
+	close(tr.leave)
+	tr.away = true
+	w := sdkworker.New(s.client, s.queue, sdkworker.Options{Interceptors: []interceptor.WorkerInterceptor{&watcher{tr: tr}}})
+	w.RegisterWorkflow(lonely)
+	w.RegisterActivityWithOptions(tr.step, activity.RegisterOptions{Name: "step"})
+	if err := w.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Stop)
+	t.Cleanup(func() { _ = proxy.Heal() }) // before the worker's stop
+	refs := s.save(ctx, t, pipelineConfigs()...)
+	proxy.Random(1, faultproxy.Chaos{ResetCommand: 1})
+	return s, s.start(ctx, t, lonely, refs[0]), tr, proxy
+}
+
+// brief are holds that give up soon, so that the layers behind them are asked.
+func brief(o *worker.Options) { o.Pause.HoldFor = 50 * time.Millisecond }
+
+// Each layer of a pause does something that is missed without it.
+func TestLayersOfAPause(t *testing.T) {
+	t.Parallel()
+	cases := map[string]func(ctx context.Context, t *testing.T){
+		"what the process has is served without Redis": func(ctx context.Context, t *testing.T) {
+			_, run, tr, _ := lonelyOn(ctx, t, func(o *worker.Options) { o.Redis.NearCacheBytes = 0 })
+			if err := run.Get(ctx, nil); err != nil || tr.entered["later"] != 1 || tr.begun["later"] != 1 {
+				t.Errorf("%v after %d attempts; want one, while Redis is away", err, tr.begun["later"])
+			}
+		},
+		"without the near cache it waits": func(ctx context.Context, t *testing.T) {
+			s, run, tr, proxy := lonelyOn(ctx, t, func(*worker.Options) {})
+			pausedLive(ctx, t, s, run.GetID())
+			if entered := tr.count("later"); entered != 0 {
+				t.Error("user code was entered while Redis was away")
+			}
+			if err := proxy.Heal(); err != nil {
+				t.Fatal(err)
+			}
+			if err := run.Get(ctx, nil); err != nil || tr.begun["later"] != 1 {
+				t.Errorf("%v after %d attempts; want one, held in its slot", err, tr.begun["later"])
+			}
+		},
+		"without hold it is tried again": func(ctx context.Context, t *testing.T) {
+			_, run, tr, proxy := lonelyOn(ctx, t, func(o *worker.Options) { o.Pause.Hold = interceptors.Off })
+			tr.until(ctx, t, "it was given back thrice", func() bool { return tr.rejected[interceptors.RedisUnavailable] == 3 })
+			if err := proxy.Heal(); err != nil {
+				t.Fatal(err)
+			}
+			if err := run.Get(ctx, nil); err != nil || tr.entered["later"] != 1 {
+				t.Errorf("%v after %d entries; want one, in a later attempt", err, tr.entered["later"])
+			}
+		},
+		"with attempts it outlives three of the user's": func(ctx context.Context, t *testing.T) {
+			_, run, tr, proxy := lonelyOn(ctx, t, brief)
+			tr.until(ctx, t, "it was given back four times", func() bool { return tr.rejected[interceptors.RedisUnavailable] == 4 })
+			if err := proxy.Heal(); err != nil {
+				t.Fatal(err)
+			}
+			if err := run.Get(ctx, nil); err != nil || tr.entered["later"] != 1 {
+				t.Errorf("%v after %d entries; want one", err, tr.entered["later"])
+			}
+		},
+		"without attempts three are the end": func(ctx context.Context, t *testing.T) {
+			_, run, tr, _ := lonelyOn(ctx, t, func(o *worker.Options) { brief(o); o.Pause.Attempts = interceptors.Off })
+			if err := run.Get(ctx, nil); err == nil || tr.begun["later"] != 3 {
+				t.Errorf("%v after %d attempts; want a failure after 3", err, tr.begun["later"])
+			}
+		},
+		"without retry an outage is the user's own failure": func(ctx context.Context, t *testing.T) {
+			_, run, tr, _ := lonelyOn(ctx, t, func(o *worker.Options) { brief(o); o.Pause.Retry = interceptors.Off })
+			if err := run.Get(ctx, nil); err == nil || tr.begun["later"] != 3 || tr.rejected[interceptors.RedisUnavailable] != 0 {
+				t.Errorf("%v after %d attempts, given back %v; want a failure after 3", err, tr.begun["later"], tr.rejected)
+			}
+		},
+	}
+	var all sync.WaitGroup // most of the time is waiting
+	for name, test := range cases {
+		all.Go(func() { t.Run(name, func(t *testing.T) { test(bounded(t), t) }) })
+	}
+	all.Wait()
+}
+
+// pausedLive waits until Temporal tells that the task is paused for Redis: Redis
+// cannot.
+func pausedLive(ctx context.Context, t *testing.T, s *stage, id string) {
+	t.Helper()
+	source := worker.NewStatusSource(s.client, nil)
+	for {
+		states, err := source.States(ctx, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ev := range states {
+			if ev.TaskID == "only" && ev.Status == notifier.StatusPaused && ev.Reason == "redis" {
+				return
+			}
+		}
+	}
+}
