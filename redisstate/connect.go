@@ -110,7 +110,8 @@ const checkTimeout = 5 * time.Second
 // ErrUnavailable: it cannot be reached or is not ready, which passes. ErrDenied:
 // user, password, ACL or TLS are wrong, which does not.
 //
-// It is one PING, for readiness probes. Inspect looks closer, once at start.
+// It is one PING. Inspect looks closer, once at start, and Health knows without
+// asking, also whether Redis takes writes.
 func (c *Conn) Check(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()

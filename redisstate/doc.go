@@ -66,8 +66,8 @@
 // with the same name share it, and it ends with the last of them. It keeps
 // nothing and is not fast.
 //
-// Conn.Inspect is the look at the server when a process starts, Conn.Check the
-// readiness probe.
+// Conn.Inspect is the look at the server when a process starts, Conn.Check asks
+// whether it answers now, and Conn.Health knows, once started, without asking.
 //
 // # Keys
 //
@@ -75,8 +75,8 @@
 // (overwritten content), index:<workflow> and index:<workflow>@aside (the ids and
 // the overwritten contents of a workflow; hints that are pruned when they are
 // read), metadata:<name>, session:<execution> (hash of a run's values), @counters
-// and @gauges (hashes; 30 days after the last write). Ids and names are
-// percent-encoded.
+// and @gauges (hashes; 30 days after the last write), @health:{<n>} (what Health
+// writes). Ids and names are percent-encoded.
 //
 // # Not for
 //

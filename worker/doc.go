@@ -19,7 +19,9 @@
 // and acts once; one plugin serves any number of workers and clients of one
 // Temporal namespace; nothing closes under a running activity; a worker whose
 // Redis refuses the password, the ACL or TLS does not start; a worker whose
-// Redis is away starts, says so, and is not ready until Redis answers.
+// Redis is away starts, says so, and is not ready until Redis answers. From then on
+// the health of every connection is watched, and /readyz is red while the Redis of
+// the configs, or a majority of the lock masters, is away or refuses the user.
 //
 // Not for: two Temporal namespaces at once (make a plugin for each), or for
 // sharing Redis keys with anything else (give those a prefix of their own).

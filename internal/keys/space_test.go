@@ -109,6 +109,7 @@ var namers = map[string]func(Space, string) string{
 	"queue":     Space.LockQueue,
 	"waiters":   Space.LockWaiters,
 	"probe":     Space.Probe,
+	"health":    func(s Space, id string) string { return s.Health(len(id)) },
 	"seq":       func(s Space, id string) string { return s.Events(id).Seq },
 	"log":       func(s Space, id string) string { return s.Events(id).Log },
 	"snapshot":  func(s Space, id string) string { return s.Events(id).Snapshot },
@@ -126,10 +127,13 @@ func TestSpace_different_things_never_share_a_name(t *testing.T) {
 		named := make(map[string]thing)
 		for range 40 {
 			x := thing{namespaces.Draw(t, "namespace"), rapid.SampledFrom([]string{
-				"config", "aside", "metadata", "index", "session", "counters", "gauges", "lock", "fence", "grant", "queue", "waiters", "probe", "seq", "log", "snapshot", "details", "epoch", "broadcast",
+				"config", "aside", "metadata", "index", "session", "counters", "gauges", "lock", "fence", "grant", "queue", "waiters", "probe", "health", "seq", "log", "snapshot", "details", "epoch", "broadcast",
 			}).Draw(t, "kind"), ids.Draw(t, "id")}
-			if x.kind == "broadcast" || x.kind == "counters" || x.kind == "gauges" {
+			switch x.kind {
+			case "broadcast", "counters", "gauges":
 				x.id = ""
+			case "health": // has a number
+				x.id = strings.Repeat("n", len(x.id))
 			}
 			s, err := NewSpace(x.namespace, "")
 			if err != nil {
