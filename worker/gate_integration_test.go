@@ -251,7 +251,7 @@ func (s *watchedSlots) tuner(t *testing.T) sdkworker.WorkerTuner {
 }
 
 // The subtests measure time, so they run one after the other.
-func TestGateOnARealServer(t *testing.T) { //nolint:paralleltest // so does it
+func TestGateOnARealServer(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	server, err := devserver.Start(ctx, devserver.Options{})
