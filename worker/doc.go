@@ -21,7 +21,9 @@
 // Redis refuses the password, the ACL or TLS does not start; a worker whose
 // Redis is away starts, says so, and is not ready until Redis answers. From then on
 // the health of every connection is watched, and /readyz is red while the Redis of
-// the configs, or a majority of the lock masters, is away or refuses the user.
+// the configs, or a majority of the lock masters, is away or refuses the user; on
+// Options.GatedTaskQueues a worker takes no activities while Redis is away, but
+// for those that its polls were out for, and stops as quickly as otherwise.
 //
 // Not for: two Temporal namespaces at once (make a plugin for each), or for
 // sharing Redis keys with anything else (give those a prefix of their own).
