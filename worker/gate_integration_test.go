@@ -127,11 +127,11 @@ func startGatedWorker(t *testing.T, address string, closed bool, options sdkwork
 // poll is out: what the worker can take by mistake it has taken.
 func (g *gatedWorker) atGate(ctx context.Context, t *testing.T, pollers int) {
 	t.Helper()
-	eventually(ctx, t, func() bool { return testutil.ToFloat64(g.waiting) == float64(pollers) })
+	eventually(ctx, t, "all pollers wait at the gate", func() bool { return testutil.ToFloat64(g.waiting) == float64(pollers) })
 }
 
 // eventually waits for what tells of itself to nobody.
-func eventually(ctx context.Context, t *testing.T, is func() bool) {
+func eventually(ctx context.Context, t *testing.T, what string, is func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -141,7 +141,7 @@ func eventually(ctx context.Context, t *testing.T, is func() bool) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatal(ctx.Err())
+			t.Fatalf("waiting until %s: %v", what, ctx.Err())
 		}
 	}
 }
@@ -351,7 +351,7 @@ func stopsAtOnce(ctx context.Context, t *testing.T, address string) {
 	for _, closed := range []bool{true, false} {
 		slots := watched(t, 20)
 		g := startGatedWorker(t, address, closed, sdkworker.Options{Tuner: slots.tuner(t)})
-		eventually(ctx, t, func() bool { return slots.givenOut() == DefaultActivityPollers })
+		eventually(ctx, t, "all pollers have a slot", func() bool { return slots.givenOut() == DefaultActivityPollers })
 		if closed {
 			g.atGate(ctx, t, DefaultActivityPollers)
 		}
@@ -362,7 +362,7 @@ func stopsAtOnce(ctx context.Context, t *testing.T, address string) {
 		if closed && took > time.Second {
 			t.Errorf("the stop took %v", took)
 		}
-		eventually(ctx, t, func() bool { return slots.givenOut() == 0 })
+		eventually(ctx, t, "all slots are back", func() bool { return slots.givenOut() == 0 })
 		if !maps.Equal(slots.reasons, map[int]int{1: DefaultActivityPollers}) {
 			t.Errorf("slots came back unused for reasons %v", slots.reasons)
 		}
