@@ -26,7 +26,7 @@ type call struct {
 	began    time.Time // the attempt, by our clock
 	details  *details
 	held     time.Duration // before user code
-	resumed  func()        // ends the hold that is under way; nil: none is
+	hushed   bool          // the last status that was told is not RUNNING
 	outage   bool          // the attempt ends because Redis was away, or the lock held
 	deadline time.Time     // of user code, by the host's limits
 }
@@ -65,9 +65,14 @@ func (a *activityInbound) ExecuteActivity(ctx context.Context, in *interceptor.E
 	if err != nil {
 		return nil, err
 	}
-	c.began, c.details = time.Now(), readDetails(ctx, a.below, c.info)
+	c.began, c.details = time.Now(), readDetails(ctx, a.below, c.info, c.mindsDetails())
 	a.call = c
 	return a.worker.attempts(ctx, c, func(ctx context.Context) (any, error) { return a.attempt(ctx, c) })
+}
+
+// mindsDetails tells whether heartbeats of ours may go beside the user's.
+func (c *call) mindsDetails() bool {
+	return !c.info.IsLocalActivity && (c.env.Limits != nil || c.policy.pauses(c.info.ActivityType.Name, c.env.Ref != nil))
 }
 
 // attempt takes the resources for the time of the attempt and runs the chain.

@@ -39,23 +39,29 @@ func (w *workerInterceptor) attempts(ctx context.Context, c *call, next handler)
 		return result, err
 	case errors.As(err, new(*answeredError)):
 		return nil, activity.ErrResultPending // the server has its answer
-	case c.outage && (!c.details.isEntered() || isOwn(c.info.ActivityType.Name)):
-		c.details.leave(ctx, func(r *record) {
+	case c.outage && (!c.details.isEntered() || isOwn(c.info.ActivityType.Name)), c.interrupted(ctx):
+		c.details.leave(ctx, c.info, func(r *record) {
 			r.Outages++
-			r.Paused += time.Since(c.began)
+			r.Paused = plus(r.Paused, max(time.Since(c.began)-c.held, 0))
 			r.Attempt, r.Ended = c.info.Attempt, c.now().UnixNano()
 		})
 		return nil, err
 	}
-	c.details.leave(ctx, func(r *record) { r.Paused += c.held })
 	return nil, c.counted(ctx, err)
+}
+
+// interrupted tells whether an operator paused or reset the activity, which plain
+// Temporal does not count against the retry policy.
+func (c *call) interrupted(ctx context.Context) bool {
+	cause := context.Cause(ctx)
+	return errors.Is(cause, activity.ErrActivityPaused) || errors.Is(cause, activity.ErrActivityReset)
 }
 
 // panicType is the type under which the SDK tells a panic.
 const panicType = "PanicError"
 
 // attempt is the number of the user's attempt, from 1.
-func (c *call) attempt() int32 { return max(c.info.Attempt-c.details.found.Outages, 1) }
+func (c *call) attempt() int32 { return max(c.info.Attempt-c.details.raised, 1) }
 
 // isLast tells whether the host allows no attempt after this one.
 func (c *call) isLast() bool {
@@ -72,7 +78,7 @@ func (c *call) end() (at time.Time, bounded bool) {
 	if l == nil || l.ScheduleToClose <= 0 || c.info.ScheduledTime.IsZero() {
 		return time.Time{}, false
 	}
-	return c.info.ScheduledTime.Add(plus(l.ScheduleToClose, c.details.found.Paused+c.held)), true
+	return c.info.ScheduledTime.Add(plus(l.ScheduleToClose, c.details.paused())), true
 }
 
 // exhausted refuses an attempt past the host's limits, which the attempt before
@@ -85,8 +91,7 @@ func (c *call) exhausted(ctx context.Context) error {
 		}
 		return rebuilt(last, temporal.ApplicationErrorOptions{NonRetryable: true})
 	}
-	// A first attempt was kept waiting by the queue alone, as in an outage.
-	if end, bounded := c.end(); bounded && c.info.Attempt > 1 && !c.now().Before(end) {
+	if end, bounded := c.end(); bounded && c.attempt() > 1 && !c.now().Before(end) {
 		return timedOut(enumspb.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE, c.lastFailure(ctx), temporal.ApplicationErrorOptions{NonRetryable: true})
 	}
 	return nil
@@ -134,7 +139,7 @@ func (c *call) counted(ctx context.Context, err error) error {
 	if end, bounded := c.end(); bounded && c.now().Add(delay).After(end) {
 		return rebuilt(err, temporal.ApplicationErrorOptions{NonRetryable: true})
 	}
-	if asked || c.details.found.Outages == 0 {
+	if asked || c.details.raised == 0 {
 		return err
 	}
 	return rebuilt(err, temporal.ApplicationErrorOptions{NextRetryDelay: delay})

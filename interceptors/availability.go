@@ -3,6 +3,7 @@ package interceptors
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"go.temporal.io/sdk/activity"
@@ -56,7 +57,7 @@ const (
 	WorkerNotRunning = "WorkerNotRunning"
 )
 
-// availability is the outermost step: it turns errors that mean "Redis is away"
+// availability turns errors that mean "Redis is away"
 // into retryable ApplicationErrors. They are returned bare, because a wrapped
 // ApplicationError loses its type, delay and category on the way to Temporal.
 func (w *workerInterceptor) availability(ctx context.Context, c *call, next handler) (any, error) {
@@ -73,7 +74,11 @@ func (w *workerInterceptor) availability(ctx context.Context, c *call, next hand
 	case errors.Is(err, redisstate.ErrUnavailable), errors.Is(err, redisstate.ErrClosed):
 		return nil, w.retryLater(c, "Redis is unavailable; the activity will be tried again", RedisUnavailable, err)
 	case errors.Is(err, redisstate.ErrDenied):
-		w.options.Logger.ErrorContext(ctx, "Redis refuses the worker; activities wait until an operator mends it", "op", "activity", "error", err)
+		level := slog.LevelError
+		if c.res.Health != nil {
+			level = slog.LevelDebug // the monitor says it once
+		}
+		w.options.Logger.Log(ctx, level, "Redis refuses the worker; activities wait until an operator mends it", "op", "activity", "error", err)
 		return nil, w.retryLater(c, "Redis refused access; check username, password, ACL rules and TLS settings", RedisDenied, err)
 	case errors.Is(err, locking.ErrNotAcquired):
 		return nil, w.retryLater(c, "the lock is held by another activity of the workflow", LockContended, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
@@ -25,8 +26,10 @@ type record struct {
 	// and when, in Unix nanoseconds of the server's clock.
 	Attempt int32 `json:"attempt,omitempty"`
 	Ended   int64 `json:"ended,omitempty"`
-	// Holding tells that the attempt waits for Redis now.
-	Holding bool `json:"holding,omitempty"`
+	// Hold is the attempt that waits for Redis now, and Until, in Unix
+	// nanoseconds, for how long at most.
+	Hold  int32 `json:"hold,omitempty"`
+	Until int64 `json:"until,omitempty"`
 }
 
 // recordKey marks the payload of a record in its metadata.
@@ -52,15 +55,15 @@ func recordIn(p *commonpb.Payload) (r record, ok bool) {
 }
 
 // Holding tells whether the heartbeat details of a pending activity, as the
-// server has them, say that its attempt waits for Redis. It is false where the
-// host's codec encrypts them.
-func Holding(details *commonpb.Payloads) bool {
+// server has them, say that the given attempt waits for Redis. It is false where
+// the host's codec encrypts them.
+func Holding(details *commonpb.Payloads, attempt int32) bool {
 	all := details.GetPayloads()
 	if len(all) == 0 {
 		return false
 	}
 	r, _ := recordIn(all[len(all)-1])
-	return r.Holding
+	return r.Hold > 0 && r.Hold == attempt && time.Now().UnixNano() < r.Until
 }
 
 // details are the heartbeat details of one attempt: those that the user's code
@@ -68,24 +71,44 @@ func Holding(details *commonpb.Payloads) bool {
 type details struct {
 	below interceptor.ActivityOutboundInterceptor // without us
 
+	given  int   // how many of the user's the attempt was given
+	raised int32 // outages before this attempt
+
 	mu      sync.Mutex
 	entered bool  // user code was: heartbeats are its own
 	user    []any // the user's, undecoded, or as this attempt recorded them
-	given   int   // how many of the user's the attempt was given
 	found   record
 	record  record
+
 	// foreign details cannot be carried over: the host's data converter does not
 	// know raw values. No heartbeat is then better than one that erases them.
-	foreign bool
+	foreign atomic.Bool
 }
 
 // maxDetails is how many heartbeat details are carried over; the SDK gives no
 // count.
 const maxDetails = 64
 
-// readDetails takes apart what earlier attempts left.
-func readDetails(ctx context.Context, below interceptor.ActivityOutboundInterceptor, info activity.Info) *details {
+// queued is how long a first attempt waits for a worker before that time is a
+// pause rather than the user's: so long that Redis, or the workers, were away.
+const queued = time.Second
+
+// readDetails takes apart what earlier attempts left. Details that nobody needs
+// are left alone.
+func readDetails(ctx context.Context, below interceptor.ActivityOutboundInterceptor, info activity.Info, needed bool) *details {
 	d := &details{below: below}
+	if !needed {
+		d.foreign.Store(true)
+		return d
+	}
+	defer func() {
+		if recover() != nil { // the data converter, at raw values
+			d.foreign.Store(true)
+		}
+	}()
+	if waited := info.StartedTime.Sub(info.ScheduledTime); info.Attempt == 1 && waited > queued && !info.ScheduledTime.IsZero() {
+		d.record.Paused = waited
+	}
 	if !below.HasHeartbeatDetails(ctx) {
 		return d
 	}
@@ -95,7 +118,7 @@ func readDetails(ctx context.Context, below interceptor.ActivityOutboundIntercep
 		targets[i] = &raw[i]
 	}
 	if err := below.GetHeartbeatDetails(ctx, targets...); err != nil {
-		d.foreign = true
+		d.foreign.Store(true)
 		return d
 	}
 	for _, r := range raw {
@@ -103,18 +126,19 @@ func readDetails(ctx context.Context, below interceptor.ActivityOutboundIntercep
 			break
 		}
 		if found, ours := recordIn(r.Payload()); ours {
-			found.Holding = false
+			found.Outages = min(found.Outages, max(info.Attempt-1, 0))
+			found.Hold, found.Until = 0, 0
 			if found.Attempt == info.Attempt-1 { // nothing but waiting since
 				found.Paused += max(info.StartedTime.Sub(time.Unix(0, found.Ended)), 0)
 			}
 			found.Attempt, found.Ended = 0, 0
-			d.found, d.record = found, found
+			d.found, d.record, d.raised = found, found, found.Outages
 			continue
 		}
 		d.user = append(d.user, r)
 	}
 	d.given = len(d.user)
-	d.foreign = raw[0].Payload() == nil
+	d.foreign.Store(raw[0].Payload() == nil)
 	return d
 }
 
@@ -129,25 +153,52 @@ func (d *details) beat(ctx context.Context) {
 	}
 }
 
-// leave sends the record of an attempt that is about to end with an error.
-func (d *details) leave(ctx context.Context, change func(*record)) {
+// leaveTimeout bounds the last heartbeat of an attempt whose context has ended.
+const leaveTimeout = 5 * time.Second
+
+// leave sends the record of an attempt that is about to end and was none of the
+// user's. The attempt's context may have ended, with its worker: then the SDK's
+// heartbeats do not arrive.
+func (d *details) leave(ctx context.Context, info activity.Info, change func(*record)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	change(&d.record)
-	d.record.Holding = false
-	if d.record != d.found {
+	d.record.Hold, d.record.Until = 0, 0
+	if ctx.Err() == nil {
 		d.send(ctx)
+		return
 	}
+	client := d.below.GetClient(ctx)
+	if client == nil || d.foreign.Load() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	_ = client.RecordActivityHeartbeat(ctx, info.TaskToken, d.all()...) // else the attempt counts as the user's
 }
 
-// holds notes whether the attempt waits for Redis now, and tells it.
-func (d *details) holds(ctx context.Context, holding bool) {
+// hold notes that the attempt waits for Redis, and tells it.
+func (d *details) hold(ctx context.Context, attempt int32, until time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.record.Holding != holding && !d.entered {
-		d.record.Holding = holding
-		d.send(ctx)
-	}
+	d.record.Hold, d.record.Until = attempt, until.UnixNano()
+	d.send(ctx)
+}
+
+// held notes that the wait is over, and how long it was.
+func (d *details) held(ctx context.Context, took time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.record.Hold, d.record.Until = 0, 0
+	d.record.Paused = plus(d.record.Paused, took)
+	d.send(ctx)
+}
+
+// paused is the time that was none of the user's, up to now.
+func (d *details) paused() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.record.Paused
 }
 
 // enter leaves heartbeats to the user.
@@ -166,12 +217,13 @@ func (d *details) isEntered() bool {
 // send is called with the mutex held. It is false where the data converter
 // refused raw values, for which the SDK panics.
 func (d *details) send(ctx context.Context) (sent bool) {
-	if d.foreign {
+	if d.foreign.Load() {
 		return false
 	}
 	defer func() {
 		if !sent {
-			_, d.foreign = recover(), true
+			_ = recover()
+			d.foreign.Store(true)
 		}
 	}()
 	d.below.RecordHeartbeat(ctx, d.all()...)
@@ -219,5 +271,10 @@ func (d *details) carry(ctx context.Context, values []any) bool {
 	if len(values) == 1 && values[0] == nil {
 		d.user = nil // as the SDK takes it: no details
 	}
-	return d.record != record{} && d.send(ctx)
+	if d.record == (record{}) {
+		return false
+	}
+	sent := d.send(ctx)
+	d.foreign.Store(false) // it may have been a value of the user's: the SDK will say
+	return sent
 }

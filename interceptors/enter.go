@@ -18,11 +18,8 @@ import (
 // are its heartbeats. The host's time-outs begin here, not when the attempt
 // began to wait for Redis or a lock.
 func (w *workerInterceptor) enter(ctx context.Context, c *call, next handler) (any, error) {
-	if c.resumed != nil {
-		c.resumed()
-		if c.policy.Lock != On { // the lock step says so itself
-			w.publishAttempt(ctx, c, notifier.StatusRunning, "")
-		}
+	if c.hushed && c.policy.Lock != On { // the lock step says so itself
+		w.publishAttempt(ctx, c, notifier.StatusRunning, "")
 	}
 	c.details.enter()
 	at, kind := c.timeout()
@@ -33,7 +30,7 @@ func (w *workerInterceptor) enter(ctx context.Context, c *call, next handler) (a
 	ctx, cancel := context.WithDeadline(ctx, at)
 	defer cancel()
 	o := &overrun{call: c, err: c.timedOut(kind), done: make(chan struct{})}
-	timer := time.AfterFunc(time.Until(at)+overrunGrace, func() { o.answer(context.WithoutCancel(ctx)) })
+	timer := time.AfterFunc(plus(time.Until(at), overrunGrace), func() { o.answer(context.WithoutCancel(ctx)) })
 	defer timer.Stop()
 	result, err := next(ctx)
 	return o.settle(result, err, at)

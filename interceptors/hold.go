@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.temporal.io/sdk/temporal"
+
 	"github.com/compozy/temporal-redis/notifier"
 	"github.com/compozy/temporal-redis/redisstate"
 )
@@ -15,26 +17,53 @@ import (
 // work goes on as soon as Redis answers. It goes through the steps inside it
 // again when they find Redis away.
 func (w *workerInterceptor) hold(ctx context.Context, c *call, next handler) (any, error) {
-	if w.options.Pause.Hold != On || c.info.IsLocalActivity || !c.policy.pauses(c.info.ActivityType.Name, c.env.Ref != nil) {
+	if !w.mayHold(c) {
 		return next(ctx)
 	}
 	h := &holding{worker: w, call: c}
 	defer h.end(ctx)
 	for {
 		if c.away() && !h.wait(ctx, true) {
-			return nil, fmt.Errorf("interceptors: hold: %w", redisstate.ErrUnavailable)
+			return nil, c.heldInVain(ctx, fmt.Errorf("interceptors: hold: %w", redisstate.ErrUnavailable))
 		}
 		result, err := next(ctx)
-		if !isOutage(err) || c.details.isEntered() || !h.wait(ctx, c.away()) {
+		if !isOutage(err) || c.details.isEntered() {
 			return result, err
 		}
+		if !h.wait(ctx, c.away()) {
+			return nil, c.heldInVain(ctx, err)
+		}
 	}
+}
+
+// holdsAtOnce tells whether the attempt begins with a hold.
+func (w *workerInterceptor) holdsAtOnce(c *call) bool { return w.mayHold(c) && c.away() }
+
+func (w *workerInterceptor) mayHold(c *call) bool {
+	return w.options.Pause.Hold == On && !c.info.IsLocalActivity && c.policy.pauses(c.info.ActivityType.Name, c.env.Ref != nil)
+}
+
+// heldInVain is how an attempt ends whose hold did: as canceled if that is why.
+func (c *call) heldInVain(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); temporal.IsCanceledError(cause) {
+		return cause
+	}
+	return err
+}
+
+// health is what tells whether the call can have what it needs; nil: nothing.
+func (c *call) health() Availability {
+	if c.policy.Lock == On || c.policy.Pause == On {
+		return c.res.LockHealth
+	}
+	return c.res.Health
 }
 
 // away tells whether the attempt would find Redis away: it needs no Redis for a
 // config that the process has.
 func (c *call) away() bool {
-	if c.res.Health == nil || c.res.Health.Available() {
+	health := c.health()
+	if health == nil || health.Available() {
 		return false
 	}
 	if c.policy.Lock == On || c.policy.Pause == On || c.env.Ref == nil {
@@ -48,8 +77,8 @@ func (c *call) away() bool {
 type holding struct {
 	worker *workerInterceptor
 	call   *call
-	began  time.Time // zero: not yet
-	until  time.Time
+	began  time.Time     // of the present wait; zero: there is none
+	until  time.Time     // when all waits together are over; zero: there was none
 	again  time.Duration // before the next try where Redis is not known to be away
 }
 
@@ -71,15 +100,15 @@ func (h *holding) wait(ctx context.Context, away bool) bool {
 	over := time.NewTimer(time.Until(h.until))
 	defer over.Stop()
 	stopping := h.call.details.below.GetWorkerStopChannel(ctx)
-	health := h.call.res.Health
+	health := h.call.health()
 	if !away {
 		h.again = min(max(2*h.again, firstAgain), lastAgain)
-		return h.sleep(ctx, over, stopping, h.spread(h.again))
+		return h.sleep(ctx, over, stopping, h.spread(h.again)) && h.resume(ctx)
 	}
 	for {
 		changed := health.Changed()
 		if health.Available() {
-			return h.sleep(ctx, over, stopping, h.spread(min(time.Duration(h.worker.holders.Load())*spreadEach, spreadMost)))
+			return h.sleep(ctx, over, stopping, h.spread(min(time.Duration(h.worker.holders.Load())*spreadEach, spreadMost))) && h.resume(ctx)
 		}
 		select {
 		case <-changed:
@@ -113,40 +142,65 @@ func (h *holding) sleep(ctx context.Context, over *time.Timer, stopping <-chan s
 
 // begin takes one of the slots that may hold.
 func (h *holding) begin(ctx context.Context) bool {
-	if !h.began.IsZero() {
-		return time.Now().Before(h.until)
-	}
-	w := h.worker
-	if !takeOne(&w.holders, int64(w.options.Pause.HoldSlots)) {
-		return false
-	}
-	h.began = time.Now()
-	h.until = h.began.Add(w.options.Pause.HoldFor)
-	if deadline, ok := ctx.Deadline(); ok { // user code keeps half of what is left
-		if half := h.began.Add(time.Until(deadline) / 2); half.Before(h.until) {
-			h.until = half
+	w, now := h.worker, time.Now()
+	if h.until.IsZero() {
+		h.until = now.Add(w.options.Pause.HoldFor)
+		if most := h.call.before(ctx); !most.IsZero() && most.Before(h.until) {
+			h.until = most
 		}
 	}
+	if !now.Before(h.until) || !takeOne(&w.holders, int64(w.options.Pause.HoldSlots)) {
+		return false
+	}
+	h.began = now
 	w.metrics.ActivitiesHolding.Inc()
+	h.call.hushed = true
 	w.publishAttempt(ctx, h.call, notifier.StatusPaused, reasonRedis)
-	h.call.details.holds(ctx, true)
-	h.call.resumed = func() { h.end(ctx) }
+	h.call.details.hold(ctx, h.call.info.Attempt, h.until)
 	return true
 }
 
-// end gives the slot back, once: when user code is entered, or when the hold is
-// over.
+// resume ends a wait after which the attempt goes on.
+func (h *holding) resume(ctx context.Context) bool {
+	h.end(ctx)
+	if h.call.policy.Lock == On {
+		h.worker.publishAttempt(ctx, h.call, notifier.StatusWaiting, reasonLock)
+	}
+	return true
+}
+
+// end gives the slot back.
 func (h *holding) end(ctx context.Context) {
-	if h.began.IsZero() || h.call.resumed == nil {
+	if h.began.IsZero() {
 		return
 	}
-	h.call.resumed = nil
 	took := time.Since(h.began)
-	h.call.held = took
+	h.began = time.Time{}
+	h.call.held += took
 	h.worker.holders.Add(-1)
 	h.worker.metrics.ActivitiesHolding.Dec()
 	h.worker.metrics.ActivityPause.WithLabelValues(pauseHold).Add(took.Seconds())
-	h.call.details.holds(ctx, false)
+	h.call.details.held(ctx, took)
+}
+
+// before is when the attempt has to be in user code, so that this has its time:
+// shape gave the attempt that much more; else user code keeps half of what is
+// left. Zero: there is no bound.
+func (c *call) before(ctx context.Context) time.Time {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return time.Time{}
+	}
+	if l := c.env.Limits; l != nil {
+		user := l.StartToClose
+		if user == 0 {
+			user = l.ScheduleToClose
+		}
+		if more := c.info.StartToCloseTimeout - user; user > 0 && more > 0 {
+			return c.began.Add(more)
+		}
+	}
+	return time.Now().Add(time.Until(deadline) / 2)
 }
 
 // takeOne adds one to n unless that makes more than limit.

@@ -163,7 +163,7 @@ func (w *workerInterceptor) acquireOptions(ctx context.Context, c *call) []locki
 	wait := w.options.LockWait
 	var opts []locking.Option
 	if deadline, ok := ctx.Deadline(); ok {
-		wait = min(wait, max(time.Until(deadline)/2, 0))
+		wait = min(wait, max(time.Until(c.before(ctx)), 0))
 		opts = append(opts, locking.WithDeadline(deadline))
 	}
 	return append(opts, locking.WithWait(wait))

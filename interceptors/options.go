@@ -28,9 +28,10 @@ type Resources struct {
 	// TemporalNamespace is the one that the keys are named after; "" when the
 	// host chose their names itself.
 	TemporalNamespace string
-	// Health tells whether Redis answers. nil: nobody knows, and each attempt
+	// Health tells whether the Redis of the configs answers, and LockHealth
+	// whether that does and leases can be had. nil: nobody knows, and each attempt
 	// finds out for itself.
-	Health Availability
+	Health, LockHealth Availability
 }
 
 // Sessions opens the session of an execution without I/O.

@@ -17,7 +17,7 @@ type activityOutbound struct {
 
 // details are nil where the SDK or the host ask before the attempt began.
 func (o *activityOutbound) details() *details {
-	if o.in.call == nil || o.in.call.details.foreign {
+	if o.in.call == nil || o.in.call.details.foreign.Load() {
 		return nil
 	}
 	return o.in.call.details

@@ -21,7 +21,7 @@ func (w *workerInterceptor) status(ctx context.Context, c *call, next handler) (
 	}
 	if c.policy.Lock == On && !c.info.IsLocalActivity {
 		w.publishAttempt(ctx, c, notifier.StatusWaiting, reasonLock)
-	} else {
+	} else if c.hushed = w.holdsAtOnce(c); !c.hushed {
 		w.publishAttempt(ctx, c, notifier.StatusRunning, "")
 	}
 	ended := false
@@ -69,7 +69,7 @@ func attemptStatus(ctx context.Context, c *call, err error) (notifier.Status, st
 	case temporal.IsCanceledError(err), errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		return notifier.StatusCanceled, reasonOf(err)
 	case pauses && isOutage(err):
-		return notifier.StatusPaused, reasonOf(err)
+		return notifier.StatusPaused, reasonRedis
 	case pauses && isContention(err):
 		return notifier.StatusWaiting, reasonLock
 	}

@@ -75,7 +75,7 @@ func goesOn(info *workflow.Info, err error) bool {
 		(policy.MaximumAttempts > 0 && info.Attempt >= policy.MaximumAttempts) {
 		return false
 	}
-	if app, ok := errors.AsType[*temporal.ApplicationError](err); ok {
+	if app, ok := err.(*temporal.ApplicationError); ok { //nolint:errorlint // the server looks at the outermost error only
 		return !app.NonRetryable() && !slices.Contains(policy.NonRetryableErrorTypes, app.Type())
 	}
 	return true

@@ -22,17 +22,16 @@ type health struct {
 	configs *redisstate.Health
 	locks   []*redisstate.Health // none, the leases' own connection, or the lock masters
 
-	mu        sync.Mutex
-	changed   chan struct{} // closed and replaced when available changes
-	available bool
-	started   bool
-	stop      chan struct{}
-	ending    sync.Once
-	running   sync.WaitGroup
+	mu      sync.Mutex
+	changed chan struct{} // closed and replaced when a connection changes
+	started bool
+	stop    chan struct{}
+	ending  sync.Once
+	running sync.WaitGroup
 }
 
 func newHealth(configs *redisstate.Conn, locks *lockMasters) *health {
-	h := &health{configs: configs.Health(), changed: make(chan struct{}), available: true, stop: make(chan struct{})}
+	h := &health{configs: configs.Health(), changed: make(chan struct{}), stop: make(chan struct{})}
 	if locks.shared != nil {
 		h.locks = append(h.locks, locks.shared.Health())
 	}
@@ -79,14 +78,13 @@ func (h *health) follow(one *redisstate.Health) {
 	}
 }
 
+// look tells that a connection's state has changed, whatever Available makes of
+// it: it looks at the connections itself, and may have changed before us.
 func (h *health) look() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if available := h.Available(); available != h.available {
-		h.available = available
-		close(h.changed)
-		h.changed = make(chan struct{})
-	}
+	close(h.changed)
+	h.changed = make(chan struct{})
 }
 
 // close ends what start began. The connections end their own part when they are
@@ -112,7 +110,7 @@ func (h *health) Available() bool {
 	return away <= len(h.locks)/2
 }
 
-// Changed is closed when what Available says has changed. Take it before
+// Changed is closed when what Available says may have changed. Take it before
 // Available, so that no change is missed.
 func (h *health) Changed() <-chan struct{} {
 	h.mu.Lock()

@@ -142,7 +142,7 @@ func (p *Plugin) ConfigureWorker(_ context.Context, o sdkworker.PluginConfigureW
 		return nil
 	}
 	settings := p.options.interceptors()
-	if slots := o.WorkerOptions.MaxConcurrentActivityExecutionSize; settings.Pause.HoldSlots == 0 && slots > 0 {
+	if slots := activitySlots(o.WorkerOptions); settings.Pause.HoldSlots == 0 && slots > 0 {
 		settings.Pause.HoldSlots = max(slots/2, 1)
 	}
 	inbound, err := interceptors.NewWorker(workerHost{p, state}, settings)
@@ -154,6 +154,18 @@ func (p *Plugin) ConfigureWorker(_ context.Context, o sdkworker.PluginConfigureW
 		p.setPollers(o.TaskQueue, o.WorkerOptions)
 	}
 	return p.gatePolling(o.TaskQueue, o.WorkerOptions)
+}
+
+// activitySlots is how many activities a worker runs at once; 0 if it does not
+// say.
+func activitySlots(o *sdkworker.Options) int {
+	if o.Tuner == nil {
+		return o.MaxConcurrentActivityExecutionSize
+	}
+	if slots := o.Tuner.GetActivityTaskSlotSupplier(); slots != nil {
+		return slots.MaxSlots()
+	}
+	return 0
 }
 
 // setPollers raises the pollers that the host left to the SDK.

@@ -115,7 +115,7 @@ func (rt *runtime) looked() bool { return rt.inspected.Load() && rt.lockMasters.
 func (rt *runtime) resources() interceptors.Resources {
 	return interceptors.Resources{
 		Store: rt.store, Sessions: rt.sessions, Locks: rt.locks, Publisher: rt.publisher, TemporalNamespace: rt.temporalNamespace,
-		Health: rt.health,
+		Health: rt.conn.Health(), LockHealth: rt.health,
 	}
 }
 

@@ -187,7 +187,7 @@ func (r *states) pending(a *workflowpb.PendingActivityInfo) {
 	switch a.GetState() {
 	case enumspb.PENDING_ACTIVITY_STATE_STARTED:
 		task.Status = notifier.StatusRunning
-		if interceptors.Holding(a.GetHeartbeatDetails()) {
+		if interceptors.Holding(a.GetHeartbeatDetails(), a.GetAttempt()) {
 			task.Status, task.Reason = notifier.StatusPaused, "redis"
 		}
 		return
