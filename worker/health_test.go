@@ -197,7 +197,7 @@ func TestHealth_watches_only_where_a_worker_runs(t *testing.T) {
 	if _, err := store.Set(t.Context(), redisstate.Entry{ID: "a", Value: 1}); err != nil {
 		t.Fatal(err)
 	}
-	if plugin.rt.health.known() || !plugin.rt.health.Available() {
+	if plugin.rt.health.started || plugin.rt.health.known() || !plugin.rt.health.Available() {
 		t.Error("a client alone is watched")
 	}
 	if _, err := plugin.start(t.Context(), "a"); err != nil {

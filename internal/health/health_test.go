@@ -3,6 +3,7 @@ package health
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -370,8 +371,10 @@ func TestMonitor_wakes_who_waits(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		results := make(chan error, 50)
+		ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
 		for range cap(results) {
-			go func() { results <- w.AwaitAvailable(t.Context()) }()
+			go func() { results <- w.AwaitAvailable(ctx) }()
 		}
 		synctest.Wait()
 		w.script.will(fine)
@@ -491,7 +494,8 @@ func TestMonitor_counts_outages_and_their_time(t *testing.T) {
 func TestMonitor_starts_and_ends_at_any_time(t *testing.T) {
 	t.Parallel()
 	for range 50 {
-		s := &script{say: fine, wait: func(ctx context.Context) { <-ctx.Done() }} // Close need not wait for it
+		// A probe ends with its context, and not at once.
+		s := &script{say: fine, wait: func(ctx context.Context) { <-ctx.Done(); <-time.After(time.Millisecond) }}
 		m := newMonitor(s, Options{Log: (&journal{}).logger()})
 		done := make(chan struct{})
 		go func() {
@@ -503,12 +507,15 @@ func TestMonitor_starts_and_ends_at_any_time(t *testing.T) {
 		}()
 		go m.Start()
 		m.Start()
+		for s.count() == 0 {
+			runtime.Gosched()
+		}
 		if err := m.Close(); err != nil {
 			t.Error(err)
 		}
 		<-done
-		if s.active != 0 || !s.closed {
-			t.Errorf("%d probes, closed: %v", s.active, s.closed)
+		if s.early || !s.closed {
+			t.Errorf("closed: %v, under a probe: %v", s.closed, s.early)
 		}
 	}
 }

@@ -24,6 +24,7 @@ type script struct {
 	most   int                       // probes at the same time
 	wait   func(ctx context.Context) // before the answer; nil: not
 	closed bool
+	early  bool // closed under a probe
 }
 
 func (s *script) probe(ctx context.Context) finding {
@@ -45,7 +46,7 @@ func (s *script) probe(ctx context.Context) finding {
 func (s *script) close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closed = true
+	s.closed, s.early = true, s.early || s.active > 0
 	return nil
 }
 
