@@ -98,7 +98,11 @@ func TestHealth_tells_a_password_that_was_changed(t *testing.T) {
 	if s := conn.Health().Status(); s.Reason != "denied" {
 		t.Errorf("it is %+v", s)
 	}
+	server.Close() // it does not expect a change while it serves
 	server.RequireAuth("before")
+	if err := server.Restart(); err != nil {
+		t.Fatal(err)
+	}
 	awaitHealth(t, conn.Health(), HealthUp)
 	text := log.String()
 	if strings.Count(text, "level=ERROR") != 1 || strings.Contains(text, "before") || strings.Contains(text, "after") {

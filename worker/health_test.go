@@ -135,7 +135,11 @@ func TestReadyz_is_red_while_Redis_refuses_the_user(t *testing.T) {
 	if status, text := plugin.readiness(t); status != http.StatusServiceUnavailable || strings.Contains(text, "before") {
 		t.Errorf("it is %d, %s", status, text)
 	}
+	server.Close() // it does not expect a change while it serves
 	server.RequireAuth("before")
+	if err := server.Restart(); err != nil {
+		t.Fatal(err)
+	}
 	awaitAvailable(t, plugin.rt.health, true)
 }
 
