@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/temporal"
 	sdkworker "go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
@@ -32,6 +33,14 @@ func lonely(ctx workflow.Context, ref redisstate.Ref) error {
 // lonelyOn starts lonely on a worker whose Redis is already away.
 func lonelyOn(ctx context.Context, t *testing.T, change func(*worker.Options)) (*stage, client.WorkflowRun, *troubles, *faultproxy.Proxy) {
 	t.Helper()
+	s, run, tr, proxy, _ := lonelyWorker(ctx, t, lonely, change)
+	return s, run, tr, proxy
+}
+
+func lonelyWorker(ctx context.Context, t *testing.T, flow func(workflow.Context, redisstate.Ref) error, change func(*worker.Options)) (
+	*stage, client.WorkflowRun, *troubles, *faultproxy.Proxy, sdkworker.Worker,
+) {
+	t.Helper()
 	proxy := faultproxy.Start(t, redistest.Start(t).Addr())
 	s := newStage(t, "redis://"+proxy.Addr(), func(o *worker.Options) {
 		o.Redis.MaxRetries = -1
@@ -42,17 +51,62 @@ func lonelyOn(ctx context.Context, t *testing.T, change func(*worker.Options)) (
 	tr := newTroubles()
 	close(tr.leave)
 	tr.away = true
+	w := lonelyStart(t, s, tr, flow)
+	t.Cleanup(func() { _ = proxy.Heal() }) // before the worker's stop
+	refs := s.save(ctx, t, pipelineConfigs()...)
+	proxy.Random(1, faultproxy.Chaos{ResetCommand: 1})
+	return s, s.start(ctx, t, flow, refs[0]), tr, proxy, w
+}
+
+func lonelyStart(t *testing.T, s *stage, tr *troubles, flow func(workflow.Context, redisstate.Ref) error) sdkworker.Worker {
+	t.Helper()
 	w := sdkworker.New(s.client, s.queue, sdkworker.Options{Interceptors: []interceptor.WorkerInterceptor{&watcher{tr: tr}}})
-	w.RegisterWorkflow(lonely)
+	w.RegisterWorkflow(flow)
 	w.RegisterActivityWithOptions(tr.step, activity.RegisterOptions{Name: "step"})
 	if err := w.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.Stop)
-	t.Cleanup(func() { _ = proxy.Heal() }) // before the worker's stop
-	refs := s.save(ctx, t, pipelineConfigs()...)
-	proxy.Random(1, faultproxy.Chaos{ResetCommand: 1})
-	return s, s.start(ctx, t, lonely, refs[0]), tr, proxy
+	return w
+}
+
+// once gives its only task one attempt, and waits for it when it is canceled.
+func once(ctx workflow.Context, ref redisstate.Ref) error {
+	o := compozys
+	o.RetryPolicy = &temporal.RetryPolicy{MaximumAttempts: 1}
+	o.HeartbeatTimeout, o.WaitForCancellation = 3*time.Second, true
+	ctx = interceptors.WithTask(workflow.WithActivityOptions(ctx, o), "only")
+	return workflow.ExecuteActivity(interceptors.WithConfig(ctx, ref), "step", "later").Get(ctx, nil)
+}
+
+// A worker that stops while its activity holds has used none of its attempts.
+func TestWorkerThatStopsInAHoldUsesNoAttempt(t *testing.T) {
+	t.Parallel()
+	ctx := bounded(t)
+	s, run, tr, proxy, w := lonelyWorker(ctx, t, once, func(*worker.Options) {})
+	pausedLive(ctx, t, s, run.GetID())
+	w.Stop()
+	if err := proxy.Heal(); err != nil {
+		t.Fatal(err)
+	}
+	lonelyStart(t, s, tr, once)
+	if err := run.Get(ctx, nil); err != nil || tr.count("later") != 1 {
+		t.Errorf("%v after %d entries; want one, on the next worker", err, tr.count("later"))
+	}
+}
+
+// A workflow that is canceled while its activity holds ends as canceled.
+func TestCancelInAHoldEndsAsCanceled(t *testing.T) {
+	t.Parallel()
+	ctx := bounded(t)
+	s, run, tr, _, _ := lonelyWorker(ctx, t, once, func(*worker.Options) {})
+	pausedLive(ctx, t, s, run.GetID())
+	if err := s.client.CancelWorkflow(ctx, run.GetID(), ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := run.Get(ctx, nil); !temporal.IsCanceledError(err) || tr.count("later") != 0 {
+		t.Errorf("%v after %d entries; want a cancellation", err, tr.count("later"))
+	}
 }
 
 // brief are holds that give up soon, so that the layers behind them are asked.
