@@ -75,14 +75,30 @@ func (q *queue) put(ev Event) bool {
 		m = &mailbox{workflowID: ev.WorkflowID}
 		q.mailboxes[ev.WorkflowID] = m
 	}
+	key := ev.TaskKey()
+	if ev.Kind == KindStatus && ev.Status == StatusPaused && m.pauses(key) {
+		q.offer(m)
+		return true
+	}
 	q.number++
-	m.items = append(m.items, &queued{event: ev, key: ev.TaskKey(), number: q.number})
+	m.items = append(m.items, &queued{event: ev, key: key, number: q.number})
 	q.count(1)
 	if q.depth > q.capacity {
 		q.squeeze()
 	}
 	q.offer(m)
 	return true
+}
+
+// pauses tells whether the last that waits of a task is its pause. Another
+// attempt that pauses goes on with it: the log shows one interval.
+func (m *mailbox) pauses(key string) bool {
+	for _, it := range slices.Backward(m.items) {
+		if it.key == key && it.event.Kind == KindStatus {
+			return it.event.Status == StatusPaused
+		}
+	}
+	return false
 }
 
 // count changes the depth.

@@ -180,3 +180,33 @@ func each(n int, event func(i int) Event) []Event {
 }
 
 func concat(lists ...[]Event) []Event { return slices.Concat(lists...) }
+
+// Attempt after attempt that finds Redis away is one pause in the log, and a full
+// queue keeps it.
+func TestQueue_keeps_one_event_of_each_pause(t *testing.T) {
+	t.Parallel()
+	const capacity = 16
+	q, _, dropped := testQueue(capacity)
+	for attempt := range int32(10) {
+		q.put(status("w", "a", 1+attempt, StatusPaused))
+		q.put(status("w", "b", 1+attempt, StatusPaused))
+	}
+	q.put(status("w", "a", 11, StatusRunning))
+	q.put(status("w", "a", 11, StatusPaused))
+	for range 8 {
+		q.put(status("w", "c", 1, StatusRunning))
+	}
+	for range 8 {
+		q.put(status("w", "c", 1, StatusFailed))
+	}
+	events, _ := drain(t, q)
+	pauses := 0
+	for _, ev := range events["w"] {
+		if ev == "a PAUSED" || ev == "b PAUSED" {
+			pauses++
+		}
+	}
+	if pauses != 3 || *dropped == 0 {
+		t.Errorf("%d pauses are left of %v, %d dropped; want 3, which a full queue keeps", pauses, events["w"], *dropped)
+	}
+}
