@@ -42,7 +42,7 @@ type Cluster struct {
 func StartCluster(tb testing.TB, opts ...Option) *Cluster {
 	tb.Helper()
 	dir := scratch(tb)
-	c, err := RunCluster(tb.Context(), dir, append(opts, withScratch(dir))...)
+	c, err := RunCluster(tb.Context(), dir, append(opts, WithScratch(dir))...)
 	if err != nil {
 		tb.Fatal(err)
 	}

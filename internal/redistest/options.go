@@ -99,3 +99,7 @@ func WithPersistence() Option {
 func WithArgs(args ...string) Option {
 	return func(s *settings) { s.program = append(s.program, args...) }
 }
+
+// WithScratch removes dir, the server's directory, when this process dies
+// without Close. It must have been made for the server alone.
+func WithScratch(dir string) Option { return func(s *settings) { s.scratch = dir } }

@@ -53,7 +53,7 @@ type Sentinel struct {
 func StartSentinel(tb testing.TB, opts ...Option) *Sentinel {
 	tb.Helper()
 	dir := scratch(tb)
-	s, err := RunSentinel(tb.Context(), dir, append(opts, withScratch(dir))...)
+	s, err := RunSentinel(tb.Context(), dir, append(opts, WithScratch(dir))...)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 func Start(tb testing.TB, opts ...Option) *Server {
 	tb.Helper()
 	dir := scratch(tb)
-	server, err := Run(tb.Context(), dir, append(opts, withScratch(dir))...)
+	server, err := Run(tb.Context(), dir, append(opts, WithScratch(dir))...)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -36,9 +36,6 @@ func scratch(tb testing.TB) string {
 	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
 }
-
-// withScratch lets dir go when this process dies.
-func withScratch(dir string) Option { return func(s *settings) { s.scratch = dir } }
 
 // MustRestart is Restart for tests.
 func (s *Server) MustRestart(tb testing.TB) {

@@ -57,13 +57,27 @@ func New(out io.Writer) *Screen {
 // errNoEnd says that the screen does not know how the workflow ended.
 var errNoEnd = errors.New("the workflow's last event did not come")
 
+// lookEvery is how often Run asks whether Redis is there.
+const lookEvery = 250 * time.Millisecond
+
 // Run draws what comes until the workflow's final event was drawn. It is an
-// error if events is closed or ctx ends before.
-func (s *Screen) Run(ctx context.Context, events <-chan notifier.Event) error {
+// error if events is closed or ctx ends before. If connected is given, what it
+// says of Redis is shown as well.
+func (s *Screen) Run(ctx context.Context, events <-chan notifier.Event, connected func() bool) error {
+	var looks <-chan time.Time
+	if connected != nil {
+		look := time.NewTicker(lookEvery)
+		defer look.Stop()
+		looks = look.C
+	}
 	for !s.board.workflow.EndsWorkflow() {
 		select {
 		case <-ctx.Done():
 			return errNoEnd
+		case <-looks:
+			if err := s.Connection(connected()); err != nil {
+				return err
+			}
 		case ev, ok := <-events:
 			if !ok {
 				return errNoEnd

@@ -184,7 +184,7 @@ func TestRunEndsWithTheWorkflow(t *testing.T) {
 	events <- taskEnd
 	events <- end
 	s := New(&bytes.Buffer{})
-	if err := s.Run(t.Context(), events); err != nil || s.Events() != 3 || s.Tasks() != 1 {
+	if err := s.Run(t.Context(), events, nil); err != nil || s.Events() != 3 || s.Tasks() != 1 {
 		t.Errorf("Run = %v with %d events, %d tasks", err, s.Events(), s.Tasks())
 	}
 	if late := s.Latencies(); len(late) != 3 || late[0]-late[2] != 2*time.Millisecond {
@@ -196,17 +196,17 @@ func TestRunEndsWithoutTheWorkflow(t *testing.T) {
 	t.Parallel()
 	closed := make(chan notifier.Event)
 	close(closed)
-	if err := New(&bytes.Buffer{}).Run(t.Context(), closed); !errors.Is(err, errNoEnd) {
+	if err := New(&bytes.Buffer{}).Run(t.Context(), closed, nil); !errors.Is(err, errNoEnd) {
 		t.Errorf("on a closed channel Run = %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := New(&bytes.Buffer{}).Run(ctx, make(chan notifier.Event)); !errors.Is(err, errNoEnd) {
+	if err := New(&bytes.Buffer{}).Run(ctx, make(chan notifier.Event), nil); !errors.Is(err, errNoEnd) {
 		t.Errorf("in an ended context Run = %v", err)
 	}
 	one := make(chan notifier.Event, 1)
 	one <- event(0, 1, "a", notifier.StatusRunning)
-	if err := New(broken{}).Run(t.Context(), one); !errors.Is(err, errBroken) {
+	if err := New(broken{}).Run(t.Context(), one, nil); !errors.Is(err, errBroken) {
 		t.Errorf("on a broken output Run = %v", err)
 	}
 }
