@@ -42,7 +42,7 @@ help: ## this list
 ##@ The two commands
 
 .PHONY: demo
-demo: deps-demo ## a workflow on a real dev server, live in the terminal (ARGS="FILE.yaml", ARGS="--redis URL --temporal ADDR")
+demo: deps-demo ## a workflow on a real dev server, live in the terminal (ARGS="FILE.yaml", ARGS="--redis URL --temporal ADDR", ARGS=--chaos)
 	@echo "building the demo"
 	@mkdir -p .build && go build -o .build/audit ./examples/audit
 	@$(BOUND) .build/audit $(ARGS)
@@ -58,7 +58,7 @@ prerequisites:
 
 .PHONY: deps-demo
 deps-demo: prerequisites ## find or install what the demo needs: a Temporal dev server
-	@scripts/deps.sh
+	@scripts/deps.sh $(if $(findstring -chaos,$(ARGS)),redis-server)
 	@$(DEPS) temporal
 
 .PHONY: deps-test

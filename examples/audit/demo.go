@@ -16,7 +16,9 @@ import (
 	"github.com/compozy/temporal-redis/examples/audit/flow"
 	"github.com/compozy/temporal-redis/examples/audit/spec"
 	"github.com/compozy/temporal-redis/internal/screen"
+	"github.com/compozy/temporal-redis/notifier"
 	"github.com/compozy/temporal-redis/redisstate"
+	"github.com/compozy/temporal-redis/worker"
 )
 
 //go:embed audit.yaml
@@ -41,8 +43,11 @@ func audit(ctx context.Context, s settings, stdout io.Writer) error {
 	}
 	defer h.stop()
 
-	_, err = fmt.Fprintf(stdout, "temporal    %s, task queue %s\nchannel     workflow:%s\n\n", h.addr, h.queue, id)
-	if err != nil {
+	banner := fmt.Sprintf("temporal    %s, task queue %s\nchannel     workflow:%s\n", h.addr, h.queue, id)
+	if h.chaos != nil {
+		banner += fmt.Sprintf("chaos       Redis (process %d) will be killed when a task waits for the lock, for %s\n", h.chaos.server.Pid(), outageLasts)
+	}
+	if _, err := fmt.Fprintln(stdout, banner); err != nil {
 		return err
 	}
 	view := screen.New(stdout)
@@ -50,13 +55,22 @@ func audit(ctx context.Context, s settings, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if h.chaos != nil {
+		if err := h.chaos.wait(); err != nil {
+			return err
+		}
+	}
 	sum, err := h.summarize(ctx, id)
 	if err != nil {
 		return err
 	}
 	sum.result, sum.view = result, view
 	h.stop() // the metrics are complete
-	return errors.Join(sum.print(stdout), verify(stdout, w, id))
+	err = sum.print(stdout)
+	if h.chaos != nil {
+		err = errors.Join(err, h.chaos.print(stdout, result.Tasks, h.attempts.Entered()))
+	}
+	return errors.Join(err, verify(stdout, w, id))
 }
 
 // load reads the workflow file, settles its inputs and normalizes it.
@@ -65,6 +79,9 @@ func load(s settings, id string) (w *spec.Workflow, err error) {
 		w, err = spec.Parse("audit.yaml", builtIn)
 	} else {
 		w, err = spec.Load(s.file)
+	}
+	if err == nil {
+		err = s.suits(w)
 	}
 	if err == nil {
 		err = s.settle(w.With, id)
@@ -92,7 +109,7 @@ func (h *host) execute(ctx context.Context, id string, w *spec.Workflow, view *s
 	// The screen outlives ctx: a cancelled workflow still has something to say.
 	viewing, stopViewing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopViewing()
-	sub, err := events.Subscribe(viewing, id)
+	sub, err := events.Subscribe(viewing, id, notifier.WithStatusSource(worker.NewStatusSource(h.client, nil)))
 	if err != nil {
 		return result, err
 	}
@@ -107,8 +124,12 @@ func (h *host) execute(ctx context.Context, id string, w *spec.Workflow, view *s
 		return result, errors.Join(fmt.Errorf("start the workflow: %w", err),
 			flow.Discard(context.WithoutCancel(ctx), store, id, w))
 	}
+	seen := sub.Events()
+	if h.chaos != nil {
+		seen = h.chaos.follow(viewing, ctx, seen)
+	}
 	shown := make(chan error, 1)
-	go func() { shown <- view.Run(viewing, sub.Events()) }()
+	go func() { shown <- view.Run(viewing, seen, events.Connected) }()
 	err = h.wait(ctx, run, &result)
 	timer := time.AfterFunc(eventTimeout, stopViewing)
 	defer timer.Stop()

@@ -22,8 +22,12 @@ type settings struct {
 	namespace string
 	tree      string // "" for what the file says
 	out       string // likewise
-	nearCache int64  // bytes, for tests; 0 for the default
+	chaos     bool
+	nearCache int64 // bytes, for tests; 0 for the default
 }
+
+// embedded is the Redis of a demo that was not told of another.
+const embedded = "embedded://"
 
 var errHelp = errors.New("help")
 
@@ -39,6 +43,7 @@ flags:
   --namespace NAME  Temporal namespace (default "default")
   --tree DIR        source tree, with.tree of the workflow (default: what the file says, else .)
   --out DIR         where reports go, with.out of the workflow (default .build/reports/<run>)
+  --chaos           kill Redis in mid-run, for 15 s: a redis-server of the demo's own
 `
 
 // parseFlags reads the command line. Flags may stand before and after the file.
@@ -46,11 +51,12 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	var s settings
 	flags := flag.NewFlagSet("audit", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	flags.StringVar(&s.redis, "redis", "embedded://", "")
+	flags.StringVar(&s.redis, "redis", embedded, "")
 	flags.StringVar(&s.temporal, "temporal", "", "")
 	flags.StringVar(&s.namespace, "namespace", "default", "")
 	flags.StringVar(&s.tree, "tree", "", "")
 	flags.StringVar(&s.out, "out", "", "")
+	flags.BoolVar(&s.chaos, "chaos", false, "")
 	for len(args) > 0 {
 		err := flags.Parse(args)
 		if errors.Is(err, flag.ErrHelp) {
@@ -80,6 +86,9 @@ func (s settings) validate() error {
 	}
 	if err := (redisstate.Options{URL: s.redis}).Validate(); err != nil {
 		return refuse("--redis", err.Error())
+	}
+	if s.chaos && s.redis != embedded {
+		return refuse("--chaos", "kills Redis in mid-run, and does so only to one that the demo itself starts, not to what --redis names; leave out --redis, or --chaos")
 	}
 	if _, port, err := net.SplitHostPort(s.temporal); s.temporal != "" && (err != nil || port == "") {
 		return refuse("--temporal", "is not an address; write host:port, for example localhost:7233")

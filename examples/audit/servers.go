@@ -36,6 +36,8 @@ type host struct {
 	registry *prometheus.Registry
 	gone     <-chan struct{} // closed when our own dev server ended; nil if it is not ours
 	source   flow.Source
+	attempts *flow.Attempts
+	chaos    *chaos // nil: none
 	stops    []func()
 }
 
@@ -51,6 +53,14 @@ func start(ctx context.Context, s settings, id string, w *spec.Workflow) (_ *hos
 			h.stop()
 		}
 	}()
+	if s.chaos {
+		var stop func()
+		if h.chaos, stop, err = startChaos(ctx); err != nil {
+			return nil, err
+		}
+		h.stops = append(h.stops, stop)
+		s.redis = h.chaos.server.URL()
+	}
 	if err := h.openRedis(ctx, s, quiet); err != nil {
 		return nil, err
 	}
@@ -63,7 +73,7 @@ func start(ctx context.Context, s settings, id string, w *spec.Workflow) (_ *hos
 	}
 	h.registry.MustRegister(counters.Collector())
 	worker := sdkworker.New(h.client, h.queue, sdkworker.Options{})
-	flow.Register(worker, counters)
+	h.attempts = flow.Register(worker, counters)
 	if err := worker.Start(); err != nil {
 		return nil, fmt.Errorf("start the worker: %w", err)
 	}
@@ -78,6 +88,7 @@ func (h *host) openRedis(ctx context.Context, s settings, logs *slog.Logger) (er
 		Redis:             redisstate.Options{URL: s.redis, Source: &h.source, NearCacheBytes: s.nearCache},
 		Environment:       func(string) (string, bool) { return "", false },
 		TemporalNamespace: s.namespace,
+		Policies:          flow.Policies(),
 		Logger:            logs,
 		Registerer:        h.registry,
 	})

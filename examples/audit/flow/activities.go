@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
+	"time"
 
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
@@ -15,6 +17,7 @@ import (
 	"github.com/compozy/temporal-redis/activities"
 	"github.com/compozy/temporal-redis/examples/audit/spec"
 	"github.com/compozy/temporal-redis/examples/audit/tools"
+	"github.com/compozy/temporal-redis/interceptors"
 	"github.com/compozy/temporal-redis/internal/screen"
 	"github.com/compozy/temporal-redis/locking"
 	"github.com/compozy/temporal-redis/redisstate"
@@ -31,17 +34,39 @@ const maxOutput = 128 << 10
 
 // Register puts the workflow and its activities on a worker. Counters count
 // what the tools did.
-func Register(w worker.Registry, counters *redisstate.Counters) {
+func Register(w worker.Registry, counters *redisstate.Counters) *Attempts {
+	r := &runner{counters: counters}
 	w.RegisterWorkflowWithOptions(Workflow, workflow.RegisterOptions{Name: WorkflowName})
-	w.RegisterActivityWithOptions(readPlan, activity.RegisterOptions{Name: planActivity})
-	w.RegisterActivityWithOptions(runner{counters}.runTask, activity.RegisterOptions{Name: taskActivity})
+	w.RegisterActivityWithOptions(r.readPlan, activity.RegisterOptions{Name: planActivity})
+	w.RegisterActivityWithOptions(r.runTask, activity.RegisterOptions{Name: taskActivity})
+	return &r.attempts
 }
 
-// runner is what the task activity needs.
-type runner struct{ counters *redisstate.Counters }
+// Policies are what the activities need beside what their calls ask for: a task's
+// code uses Redis, so while that is away it does not begin, also where its config
+// is at hand.
+func Policies() map[string]interceptors.Policy {
+	return map[string]interceptors.Policy{taskActivity: {Pause: interceptors.On}}
+}
+
+// Attempts counts how often the code of an activity was entered. It is safe for
+// concurrent use.
+type Attempts struct{ entered atomic.Int64 }
+
+// Entered is how often it was.
+func (a *Attempts) Entered() int { return int(a.entered.Load()) }
+
+// runner is what the activities need.
+type runner struct {
+	counters *redisstate.Counters
+	attempts Attempts
+}
 
 // readPlan hands the plan to the workflow.
-func readPlan(ctx context.Context, _ Args) (*Plan, error) { return activities.Config[Plan](ctx) }
+func (r *runner) readPlan(ctx context.Context, _ Args) (*Plan, error) {
+	r.attempts.entered.Add(1)
+	return activities.Config[Plan](ctx)
+}
 
 // Args is what an activity gets besides its config.
 type Args struct {
@@ -57,7 +82,8 @@ type Done struct {
 }
 
 // runTask does what the activity's config says.
-func (r runner) runTask(ctx context.Context, args Args) (done Done, err error) {
+func (r *runner) runTask(ctx context.Context, args Args) (done Done, err error) {
+	r.attempts.entered.Add(1)
 	config, err := activities.Config[spec.Task](ctx)
 	if err != nil {
 		return done, err
@@ -108,14 +134,18 @@ func (a Args) values() (values map[string]any, err error) {
 // runTool runs the tool of a basic task. Its output is put down in the run's
 // session: an attempt whose predecessor did the work, and could not say so any
 // more, does not do it again.
-func (r runner) runTool(ctx context.Context, task spec.Task) (any, error) {
+func (r *runner) runTool(ctx context.Context, task spec.Task) (any, error) {
 	session, err := activities.Session(ctx)
 	if err != nil {
 		return nil, err
 	}
 	info := activity.GetInfo(ctx)
 	if info.Attempt > 1 {
-		out, err := redisstate.SessionGet[json.RawMessage](ctx, session, task.ID)
+		var out json.RawMessage
+		err := patiently(ctx, func() (err error) {
+			out, err = redisstate.SessionGet[json.RawMessage](ctx, session, task.ID)
+			return err
+		})
 		if err == nil || !errors.Is(err, redisstate.ErrNotFound) {
 			return out, err
 		}
@@ -131,8 +161,31 @@ func (r runner) runTool(ctx context.Context, task spec.Task) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	err = patiently(ctx, func() error { return session.Set(ctx, task.ID, out) })
 	_, _ = r.counters.Incr(ctx, ToolRuns, 1) // a count that is lost is worth no second run
-	return out, session.Set(ctx, task.ID, out)
+	return out, err
+}
+
+// askAgain is the pause before Redis is asked again.
+const askAgain = 200 * time.Millisecond
+
+// patiently does what may be done again until Redis is there for it, or ctx ends.
+// The plugin keeps an attempt waiting whose code was not entered; from there on
+// it is for the code to wait, or the outage uses up the attempt.
+func patiently(ctx context.Context, do func() error) error {
+	for {
+		err := do()
+		if !errors.Is(err, redisstate.ErrUnavailable) {
+			return err
+		}
+		timer := time.NewTimer(askAgain)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		}
+	}
 }
 
 // ToolRuns is the counter of tools that were run, by all runs together.
@@ -163,7 +216,10 @@ func expand(ctx context.Context, task spec.Task, values map[string]any) ([]Step,
 	}
 	entries, steps, err := plan(activity.GetInfo(ctx).WorkflowExecution.ID, children)
 	if err == nil && len(entries) > 0 {
-		_, err = activities.SaveConfigs(ctx, entries...)
+		err = patiently(ctx, func() error {
+			_, err := activities.SaveConfigs(ctx, entries...)
+			return err
+		})
 	}
 	if errors.Is(err, redisstate.ErrTooLarge) {
 		return nil, unusable(err)
