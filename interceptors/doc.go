@@ -4,10 +4,13 @@
 // An activity passes through a short chain of steps, each in a file of its own,
 // from outside in:
 //
+//	attempts      the host's attempts and time-outs are held, those of outages left out
 //	availability  errors of Redis become retryable, bare ApplicationErrors
 //	status        the attempt's transitions are published
+//	hold          the attempt waits in its slot while Redis is away
 //	config        the config named by the header's ref is read and put in the context
 //	lock          a critical activity gets its workflow's lease, and a context that dies with it
+//	enter         the host's time-outs begin, heartbeats are the user's
 //	user          the activity's own code
 //
 // Which steps an activity type gets is data, a Policy per type, which workflow
@@ -18,7 +21,9 @@
 // history, so a history recorded without the plugin replays with it and the
 // other way round (headers are the only difference); publishing never blocks
 // and never fails a workflow or an activity; an error that means "Redis is away"
-// reaches Temporal as a retryable ApplicationError of type RedisUnavailable.
+// reaches Temporal as a retryable ApplicationError of type RedisUnavailable; an
+// attempt that ends so before user code uses none of the attempts that the host
+// allowed (docs/pausing.md has the exceptions).
 //
 // Limits: what workflow code publishes of its end goes out when the code
 // returns, just before the server accepts it. A completion that the server
