@@ -120,16 +120,13 @@ func (c *chaos) see(interrupted context.Context, ev notifier.Event) {
 	case ev.Kind != notifier.KindStatus:
 	case ev.Status == notifier.StatusPaused:
 		by := pausedAttempt{ev.TaskKey(), ev.Attempt}
-		c.paused[by] = c.paused[by] || c.isAway()
+		c.paused[by] = c.paused[by] || ev.Origin == notifier.OriginSource // Redis itself tells it afterwards
 	case ev.Status == notifier.StatusWaiting && c.began.IsZero():
 		c.server.Kill()
 		c.began = time.Now()
 		go c.end(interrupted)
 	}
 }
-
-// isAway is called with the mutex held.
-func (c *chaos) isAway() bool { return !c.began.IsZero() && c.lasted == 0 }
 
 // end starts Redis again after outageLasts, or at once for what an interrupted run
 // still has to do.

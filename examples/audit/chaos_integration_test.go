@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,6 +37,11 @@ func TestDemoPausesWhileRedisIsKilled(t *testing.T) {
 		len(live), len(later), got.stdout[max(strings.Index(got.stdout, "\noutage "), 0):])
 	if len(live) == 0 || len(later) == 0 {
 		t.Errorf("PAUSED is missing: %v", got)
+	}
+	var paused, seen int
+	_, err := fmt.Sscanf(got.stdout[max(strings.Index(got.stdout, "\npaused "), 0)+1:], "paused %d attempts, %d of them", &paused, &seen)
+	if err != nil || seen < 1 || seen > len(live) || paused < seen {
+		t.Errorf("the summary says %d paused, %d seen meanwhile; %d lines: %v", paused, seen, len(live), err)
 	}
 	for line := range strings.Lines(got.stdout) {
 		if strings.Contains(line, " PAUSED ") && !strings.HasSuffix(line, " redis\n") {

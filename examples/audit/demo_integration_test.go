@@ -381,6 +381,7 @@ func TestBadInputLeavesNothingBehind(t *testing.T) {
 func nothingSaved(t *testing.T, redis *redistest.Server) {
 	t.Helper()
 	keys, err := redis.Client(t).Keys(t.Context(), "*").Result()
+	keys = slices.DeleteFunc(keys, func(key string) bool { return strings.Contains(key, ":@health:") }) // goes after 10 s
 	if err != nil || len(keys) > 0 {
 		t.Errorf("keys in Redis: %v, %v", keys, err)
 	}
