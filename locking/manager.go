@@ -269,7 +269,8 @@ func (m *Manager) persist(atMost time.Duration, do func(context.Context) error) 
 		ctx, cancel := context.WithTimeout(context.Background(), opTimeout)
 		err := do(ctx)
 		cancel()
-		if classOf(err) != rediserr.Unavailable || time.Now().Add(pause).After(giveUp) {
+		switch class := classOf(err); {
+		case class != rediserr.Unavailable && class != rediserr.Denied, time.Now().Add(pause).After(giveUp):
 			return
 		}
 		if sleep(m.closing, jitter(pause)) != nil {
