@@ -19,7 +19,10 @@ import (
 // this step says that it is enough.
 func (w *workerInterceptor) attempts(ctx context.Context, c *call, next handler) (result any, err error) {
 	if c.env.Limits == nil || c.info.IsLocalActivity {
-		return next(ctx)
+		if result, err = next(ctx); errors.As(err, new(*answeredError)) {
+			err = activity.ErrResultPending // the server has its answer
+		}
+		return result, err
 	}
 	if err := c.exhausted(ctx); err != nil {
 		return nil, err

@@ -3,7 +3,6 @@ package interceptors
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"time"
 
 	"go.temporal.io/sdk/activity"
@@ -74,11 +73,9 @@ func (w *workerInterceptor) availability(ctx context.Context, c *call, next hand
 	case errors.Is(err, redisstate.ErrUnavailable), errors.Is(err, redisstate.ErrClosed):
 		return nil, w.retryLater(c, "Redis is unavailable; the activity will be tried again", RedisUnavailable, err)
 	case errors.Is(err, redisstate.ErrDenied):
-		level := slog.LevelError
-		if c.res.Health != nil {
-			level = slog.LevelDebug // the monitor says it once
+		if h := c.res.Health; h == nil || h.Available() { // else it has said so, once
+			w.options.Logger.ErrorContext(ctx, "Redis refuses the worker; activities wait until an operator mends it", "op", "activity", "error", err)
 		}
-		w.options.Logger.Log(ctx, level, "Redis refuses the worker; activities wait until an operator mends it", "op", "activity", "error", err)
 		return nil, w.retryLater(c, "Redis refused access; check username, password, ACL rules and TLS settings", RedisDenied, err)
 	case errors.Is(err, locking.ErrNotAcquired):
 		return nil, w.retryLater(c, "the lock is held by another activity of the workflow", LockContended, err)

@@ -161,20 +161,18 @@ const leaveTimeout = 5 * time.Second
 // heartbeats do not arrive.
 func (d *details) leave(ctx context.Context, info activity.Info, change func(*record)) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	change(&d.record)
 	d.record.Hold, d.record.Until = 0, 0
-	if ctx.Err() == nil {
+	ended := ctx.Err() != nil
+	if !ended {
 		d.send(ctx)
-		return
 	}
-	client := d.below.GetClient(ctx)
-	if client == nil || d.foreign.Load() {
-		return
+	d.mu.Unlock()
+	if client := d.below.GetClient(ctx); ended && client != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+		defer cancel()
+		_ = d.tell(ctx, client, info) // else the attempt counts as the user's
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
-	defer cancel()
-	_ = client.RecordActivityHeartbeat(ctx, info.TaskToken, d.all()...) // else the attempt counts as the user's
 }
 
 // hold notes that the attempt waits for Redis, and tells it.

@@ -6,8 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.temporal.io/sdk/temporal"
-
 	"github.com/compozy/temporal-redis/notifier"
 	"github.com/compozy/temporal-redis/redisstate"
 )
@@ -24,14 +22,14 @@ func (w *workerInterceptor) hold(ctx context.Context, c *call, next handler) (an
 	defer h.end(ctx)
 	for {
 		if c.away() && !h.wait(ctx, true) {
-			return nil, c.heldInVain(ctx, fmt.Errorf("interceptors: hold: %w", redisstate.ErrUnavailable))
+			return nil, h.gaveUp(ctx, fmt.Errorf("interceptors: hold: %w", redisstate.ErrUnavailable))
 		}
 		result, err := next(ctx)
 		if !isOutage(err) || c.details.isEntered() {
 			return result, err
 		}
 		if !h.wait(ctx, c.away()) {
-			return nil, c.heldInVain(ctx, err)
+			return nil, h.gaveUp(ctx, err)
 		}
 	}
 }
@@ -41,14 +39,6 @@ func (w *workerInterceptor) holdsAtOnce(c *call) bool { return w.mayHold(c) && c
 
 func (w *workerInterceptor) mayHold(c *call) bool {
 	return w.options.Pause.Hold == On && !c.info.IsLocalActivity && c.policy.pauses(c.info.ActivityType.Name, c.env.Ref != nil)
-}
-
-// heldInVain is how an attempt ends whose hold did: as canceled if that is why.
-func (c *call) heldInVain(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); temporal.IsCanceledError(cause) {
-		return cause
-	}
-	return err
 }
 
 // health is what tells whether the call can have what it needs; nil: nothing.
@@ -80,6 +70,7 @@ type holding struct {
 	began  time.Time     // of the present wait; zero: there is none
 	until  time.Time     // when all waits together are over; zero: there was none
 	again  time.Duration // before the next try where Redis is not known to be away
+	wanted *wanted       // nil before it began
 }
 
 // Pauses before an attempt that holds tries again.
@@ -114,6 +105,8 @@ func (h *holding) wait(ctx context.Context, away bool) bool {
 		case <-changed:
 		case <-over.C:
 			return false
+		case <-h.wanted.no:
+			return false
 		case <-stopping:
 			return false
 		case <-ctx.Done():
@@ -134,6 +127,7 @@ func (h *holding) sleep(ctx context.Context, over *time.Timer, stopping <-chan s
 	case <-timer.C:
 		return true
 	case <-over.C:
+	case <-h.wanted.no:
 	case <-stopping:
 	case <-ctx.Done():
 	}
@@ -157,6 +151,7 @@ func (h *holding) begin(ctx context.Context) bool {
 	h.call.hushed = true
 	w.publishAttempt(ctx, h.call, notifier.StatusPaused, reasonRedis)
 	h.call.details.hold(ctx, h.call.info.Attempt, h.until)
+	h.wanted = h.call.ask(ctx, w.options.jitter)
 	return true
 }
 
@@ -174,6 +169,7 @@ func (h *holding) end(ctx context.Context) {
 	if h.began.IsZero() {
 		return
 	}
+	h.wanted.end()
 	took := time.Since(h.began)
 	h.began = time.Time{}
 	h.call.held += took

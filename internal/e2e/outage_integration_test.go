@@ -169,6 +169,8 @@ func (w *watching) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteA
 	result, err := w.Next.ExecuteActivity(ctx, in)
 	if app, ok := err.(*temporal.ApplicationError); ok { //nolint:errorlint // what Temporal gets
 		w.tr.note(func() { w.tr.rejected[app.Type()]++ })
+	} else if err != nil {
+		w.tr.note(func() { w.tr.rejected[fmt.Sprintf("%T", err)]++ })
 	}
 	return result, err
 }

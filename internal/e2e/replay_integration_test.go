@@ -128,8 +128,14 @@ func recordWithout(t *testing.T) {
 
 func saveHistory(ctx context.Context, t *testing.T, c client.Client, run client.WorkflowRun, file string) {
 	t.Helper()
+	writeHistory(t, historyOf(ctx, t, c, run), file)
+}
+
+// historyOf is the history of a run as it is now.
+func historyOf(ctx context.Context, t *testing.T, c client.Client, run client.WorkflowRun) *history.History {
+	t.Helper()
 	events := c.GetWorkflowHistory(ctx, run.GetID(), run.GetRunID(), false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
-	var h history.History
+	h := &history.History{}
 	for events.HasNext() {
 		ev, err := events.Next()
 		if err != nil {
@@ -137,7 +143,12 @@ func saveHistory(ctx context.Context, t *testing.T, c client.Client, run client.
 		}
 		h.Events = append(h.Events, ev)
 	}
-	body, err := temporalproto.CustomJSONMarshalOptions{Indent: " "}.Marshal(&h)
+	return h
+}
+
+func writeHistory(t *testing.T, h *history.History, file string) {
+	t.Helper()
+	body, err := temporalproto.CustomJSONMarshalOptions{}.Marshal(h)
 	if err != nil {
 		t.Fatal(err)
 	}
