@@ -96,6 +96,9 @@ func TestARefusedUserPausesAWorkflow(t *testing.T) {
 				back := time.Now()
 				run.check(ctx, t)
 				tr.report(t, back)
+				if after := tr.last().Sub(back); after > long { // two thirds of a lease
+					t.Errorf("work went on %v after Redis let the worker in: a lock that was free was kept", after)
+				}
 				eventually(ctx, t, "the worker is ready again", func() bool { return run.readiness(ctx) == http.StatusOK })
 				checkOutage(t, registry, log)
 			})
@@ -132,7 +135,7 @@ func checkOutage(t *testing.T, registry *prometheus.Registry, log *notebook) {
 func setUser(ctx context.Context, t *testing.T, control *redis.Client, rules string) {
 	t.Helper()
 	command := []any{"acl", "setuser", userName}
-	for _, rule := range strings.Fields(rules) {
+	for rule := range strings.FieldsSeq(rules) {
 		command = append(command, rule)
 	}
 	if err := control.Do(ctx, command...).Err(); err != nil {
@@ -148,4 +151,16 @@ func (r *outageRun) readiness(ctx context.Context) int {
 	recorder := httptest.NewRecorder()
 	r.stage.plugin.Handler().ServeHTTP(recorder, httptest.NewRequestWithContext(ctx, http.MethodGet, "/readyz", nil))
 	return recorder.Code
+}
+
+// last is when user code was entered for the last time.
+func (tr *troubles) last() (last time.Time) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	for _, at := range tr.times {
+		if at.After(last) {
+			last = at
+		}
+	}
+	return last
 }
