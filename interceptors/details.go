@@ -3,6 +3,7 @@ package interceptors
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -232,7 +233,7 @@ func (d *details) all() []any {
 	if d.record == (record{}) {
 		return d.user
 	}
-	return append(d.user[:len(d.user):len(d.user)], d.record.payload())
+	return append(slices.Clip(d.user), d.record.payload())
 }
 
 // keepAlive heartbeats until the returned function is called or user code is
