@@ -104,11 +104,17 @@ func (h *holding) gaveUp(ctx context.Context, outage error) error {
 	if temporalClient == nil {
 		return outage
 	}
-	ctx, cancel := context.WithTimeout(ctx, lastWord)
+	bound := lastWord
+	if deadline, ok := ctx.Deadline(); ok { // past it the server counts a time-out
+		bound = min(bound, time.Until(deadline)/2)
+	}
+	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	h.wanted.end()
 	why := h.wanted.why
-	if why == nil { // or else a cancellation since then would end as a failure
+	// Or else a cancellation since then would end as a failure. A hold that was short
+	// asked when it began.
+	if why == nil && time.Since(h.began) > askEach/2 {
 		why = h.call.details.tell(ctx, temporalClient, h.call.info)
 	}
 	// The SDK does not know of it, and would take a CanceledError for a failure.
