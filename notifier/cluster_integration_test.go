@@ -97,7 +97,8 @@ func TestHub_follows_a_sharded_channel_to_its_new_owner(t *testing.T) {
 	cluster := redistest.StartCluster(t)
 	client := clusterClient(t, cluster)
 	p := openPublisher(t, client, notifier.PublisherOptions{Sharded: true})
-	h := openHub(t, client, notifier.SubscriberOptions{Sharded: true, CheckEvery: time.Hour}) // bells only
+	// Bells only, and no probe, which would find in the end that nothing comes.
+	h := openHub(t, client, notifier.SubscriberOptions{Sharded: true, CheckEvery: time.Hour, ProbeEvery: time.Hour})
 	s := subscribe(t, h)
 	publish(t, p, 0, 10)
 	follows(t, s, 0, 10)

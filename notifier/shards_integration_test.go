@@ -4,6 +4,8 @@ package notifier_test
 
 import (
 	"fmt"
+	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,6 +74,21 @@ func follow(t *testing.T, shards []*shard, from, to int) {
 	}
 }
 
+// earsOf are the connections to a server that listen to sharded channels.
+func earsOf(t *testing.T, server *redistest.Server) (ids []string) {
+	t.Helper()
+	list, err := server.ControlClient(t).ClientList(t.Context()).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(list) {
+		if id, _, _ := strings.Cut(line, " "); !strings.Contains(line, " ssub=0 ") {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // A shard that has neither master nor replica: the others do not notice. When it is back,
 // without its data, that is told, and then all that was published meanwhile.
 func TestHub_goes_on_while_a_shard_is_away(t *testing.T) {
@@ -91,6 +108,10 @@ func TestHub_goes_on_while_a_shard_is_away(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			ears := [][]string{earsOf(t, others[0].master), earsOf(t, others[1].master)}
+			if sharded != (len(ears[0]) == 1 && len(ears[1]) == 1) {
+				t.Errorf("the others are listened to by %q", ears)
+			}
 			replica.Kill()
 			master.Kill()
 			for from := 10; from < 50; from += 10 {
@@ -101,6 +122,9 @@ func TestHub_goes_on_while_a_shard_is_away(t *testing.T) {
 				t.Errorf("who comes meanwhile is told %v", err)
 			} else {
 				follows(t, late, 0, 50)
+			}
+			if now := [][]string{earsOf(t, others[0].master), earsOf(t, others[1].master)}; !reflect.DeepEqual(now, ears) {
+				t.Errorf("the others are listened to by %q; before it was %q", now, ears)
 			}
 			select {
 			case ev := <-gone.sub.Events():

@@ -63,7 +63,7 @@ func inspectPackage(ctx context.Context, _ Call, in inspectInput) (any, error) {
 		}
 		sum.Write(fmt.Appendf(nil, "%s\x00%d\x00", entry.Name(), len(data)))
 		sum.Write(data)
-		if err := facts.add(name, data); err != nil {
+		if err := parsing.within(ctx, func() error { return facts.add(name, data) }); err != nil {
 			return nil, err
 		}
 	}
