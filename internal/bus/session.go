@@ -59,6 +59,7 @@ type session struct {
 	links map[string]*link     // by the owner's address; "" if they are not sharded
 	have  map[string]*link     // by the channels that were asked for
 	away  map[string]time.Time // owners that are left alone until then
+	lack  bool                 // a channel could not be asked for
 }
 
 // brokenLink is a connection that ended.
@@ -122,12 +123,18 @@ func (s *session) ownerOf(l *link) (owner string, ok bool) {
 func (s *session) keep() error {
 	probe := time.NewTicker(s.bus.options.ProbeEvery)
 	defer probe.Stop()
+	again := time.NewTimer(0)
+	defer again.Stop()
 	for {
 		idle, err := s.reconcile()
 		if err != nil || idle {
 			return err
 		}
+		if again.Stop(); s.lack {
+			again.Reset(ownerRest)
+		}
 		select {
+		case <-again.C:
 		case broken := <-s.broken:
 			if s.bus.options.Sharded == nil {
 				return broken.err
@@ -161,6 +168,7 @@ const maxChannels = 512
 // reconcile brings the channels that are subscribed to what is wanted. It reports
 // whether nothing is.
 func (s *session) reconcile() (idle bool, err error) {
+	s.lack = false
 	wanted, unwanted := s.difference()
 	for len(unwanted) > 0 {
 		n := s.together(unwanted)
@@ -193,11 +201,13 @@ func (s *session) ask(names []string) error {
 	}
 	switch {
 	case err != nil && s.bus.options.Sharded != nil && s.ctx.Err() == nil:
+		s.lack = true
 		s.drop(owner, err)
 		return nil
 	case err != nil:
 		return err
 	case l == nil: // it is left alone
+		s.lack = true
 		return nil
 	}
 	for _, name := range names {

@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -154,7 +155,13 @@ func TestEventsOverAFailover(t *testing.T) {
 				t.Fatal(err)
 			}
 			stop, published := make(chan struct{}), make(chan int, 1)
-			go func() {
+			var publishing sync.WaitGroup
+			end := sync.OnceFunc(func() { close(stop) })
+			t.Cleanup(func() { // also if the test fails, and before the publisher closes
+				end()
+				publishing.Wait()
+			})
+			publishing.Go(func() {
 				tick := time.NewTicker(2 * time.Millisecond)
 				defer tick.Stop()
 				for n := 1; ; n++ {
@@ -168,7 +175,7 @@ func TestEventsOverAFailover(t *testing.T) {
 						return
 					}
 				}
-			}()
+			})
 			seen, gaps, ended := int32(0), 0, false
 			read := func(until func() bool) {
 				t.Helper()
@@ -196,7 +203,7 @@ func TestEventsOverAFailover(t *testing.T) {
 			}
 			at := seen
 			read(func() bool { return seen > at+500 })
-			close(stop)
+			end()
 			last := <-published
 			if err := publisher.Publish(notifier.Event{WorkflowID: "w", RunID: "r", Status: notifier.StatusSuccess, Final: true}); err != nil {
 				t.Fatal(err)
