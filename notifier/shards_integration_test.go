@@ -123,7 +123,7 @@ func TestHub_goes_on_while_a_shard_is_away(t *testing.T) {
 			}
 			replica.Kill()
 			master.Kill()
-			tick := time.NewTicker(75 * time.Millisecond) // long enough for some attempts to reach it
+			tick := time.NewTicker(150 * time.Millisecond) // long enough for some attempts to reach it to fail
 			defer tick.Stop()
 			for n := 10; n < 50; n++ {
 				publishTo(t, p, shards, n, n+1)

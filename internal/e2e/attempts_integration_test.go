@@ -42,7 +42,7 @@ type script struct {
 // entry is what one attempt of user code saw of itself.
 type entry struct {
 	Attempt    int32
-	Left       time.Duration // until its deadline, to half a second
+	Bounded    bool // its context ends within what the host gave it
 	Start      time.Duration
 	Whole      time.Duration
 	Details    string
@@ -68,9 +68,8 @@ var errPlain = errors.New("a plain error")
 func (th *theater) act(ctx context.Context, s script) (string, error) {
 	info := activity.GetInfo(ctx)
 	e := entry{Attempt: info.Attempt, Start: info.StartToCloseTimeout, Whole: info.ScheduleToCloseTimeout}
-	if deadline, ok := ctx.Deadline(); ok && s.Whole == 0 { // what is left of the whole depends on the server's haste
-		e.Left = time.Until(deadline).Round(500 * time.Millisecond)
-	}
+	deadline, ok := ctx.Deadline()
+	e.Bounded = ok && time.Until(deadline) <= info.StartToCloseTimeout
 	if activity.HasHeartbeatDetails(ctx) {
 		var a, b string
 		if err := activity.GetHeartbeatDetails(ctx, &a, &b); err != nil {
