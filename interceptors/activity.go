@@ -2,6 +2,7 @@ package interceptors
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -67,7 +68,11 @@ func (a *activityInbound) ExecuteActivity(ctx context.Context, in *interceptor.E
 	}
 	c.began, c.details = time.Now(), readDetails(ctx, a.below, c.info, c.mindsDetails())
 	a.call = c
-	return a.worker.attempts(ctx, c, func(ctx context.Context) (any, error) { return a.attempt(ctx, c) })
+	result, err := a.worker.attempts(ctx, c, func(ctx context.Context) (any, error) { return a.attempt(ctx, c) })
+	if errors.As(err, new(*answeredError)) {
+		return nil, activity.ErrResultPending // the server has its answer
+	}
+	return result, err
 }
 
 // mindsDetails tells whether heartbeats of ours may go beside the user's.

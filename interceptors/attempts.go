@@ -14,15 +14,12 @@ import (
 	"go.temporal.io/sdk/temporal"
 )
 
-// attempts is the outermost step: it holds the limits that the host gave the
+// attempts is around all steps: it holds the limits that the host gave the
 // activity. The server knows wider ones (see shape), so it goes on trying until
-// this step says that it is enough.
+// this says that it is enough.
 func (w *workerInterceptor) attempts(ctx context.Context, c *call, next handler) (result any, err error) {
 	if c.env.Limits == nil || c.info.IsLocalActivity {
-		if result, err = next(ctx); errors.As(err, new(*answeredError)) {
-			err = activity.ErrResultPending // the server has its answer
-		}
-		return result, err
+		return next(ctx)
 	}
 	if err := c.exhausted(ctx); err != nil {
 		return nil, err
@@ -38,10 +35,8 @@ func (w *workerInterceptor) attempts(ctx context.Context, c *call, next handler)
 	}
 	result, err = next(ctx)
 	switch {
-	case err == nil, errors.Is(err, activity.ErrResultPending):
+	case err == nil, errors.Is(err, activity.ErrResultPending), errors.As(err, new(*answeredError)):
 		return result, err
-	case errors.As(err, new(*answeredError)):
-		return nil, activity.ErrResultPending // the server has its answer
 	case c.outage && (!c.details.isEntered() || isOwn(c.info.ActivityType.Name)), c.interrupted(ctx):
 		c.details.leave(ctx, c.info, func(r *record) {
 			r.Outages++
@@ -64,7 +59,7 @@ func (c *call) interrupted(ctx context.Context) bool {
 const panicType = "PanicError"
 
 // attempt is the number of the user's attempt, from 1.
-func (c *call) attempt() int32 { return max(c.info.Attempt-c.details.raised, 1) }
+func (c *call) attempt() int32 { return max(c.info.Attempt-c.details.outages, 1) }
 
 // isLast tells whether the host allows no attempt after this one.
 func (c *call) isLast() bool {
@@ -142,7 +137,7 @@ func (c *call) counted(ctx context.Context, err error) error {
 	if end, bounded := c.end(); bounded && c.now().Add(delay).After(end) {
 		return rebuilt(err, temporal.ApplicationErrorOptions{NonRetryable: true})
 	}
-	if asked || c.details.raised == 0 {
+	if asked || c.details.outages == 0 {
 		return err
 	}
 	return rebuilt(err, temporal.ApplicationErrorOptions{NextRetryDelay: delay})

@@ -37,7 +37,7 @@ type record struct {
 const recordKey = "temporal-redis-record"
 
 func (r record) payload() converter.RawValue {
-	data, _ := json.Marshal(r) // numbers and a bool
+	data, _ := json.Marshal(r) // numbers only
 	return converter.NewRawValue(&commonpb.Payload{
 		Metadata: map[string][]byte{converter.MetadataEncoding: []byte(converter.MetadataEncodingJSON), recordKey: []byte("1")},
 		Data:     data,
@@ -72,13 +72,12 @@ func Holding(details *commonpb.Payloads, attempt int32) bool {
 type details struct {
 	below interceptor.ActivityOutboundInterceptor // without us
 
-	given  int   // how many of the user's the attempt was given
-	raised int32 // outages before this attempt
+	given   int   // how many of the user's the attempt was given
+	outages int32 // attempts before this one that were none of the user's
 
 	mu      sync.Mutex
 	entered bool  // user code was: heartbeats are its own
 	user    []any // the user's, undecoded, or as this attempt recorded them
-	found   record
 	record  record
 
 	// foreign details cannot be carried over: the host's data converter does not
@@ -133,7 +132,7 @@ func readDetails(ctx context.Context, below interceptor.ActivityOutboundIntercep
 				found.Paused += max(info.StartedTime.Sub(time.Unix(0, found.Ended)), 0)
 			}
 			found.Attempt, found.Ended = 0, 0
-			d.found, d.record, d.raised = found, found, found.Outages
+			d.record, d.outages = found, found.Outages
 			continue
 		}
 		d.user = append(d.user, r)

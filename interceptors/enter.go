@@ -8,7 +8,6 @@ import (
 
 	enumspb "go.temporal.io/api/enums/v1"
 	failurepb "go.temporal.io/api/failure/v1"
-	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/compozy/temporal-redis/notifier"
@@ -121,11 +120,7 @@ func (o *overrun) answer(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	o.answered = complete(ctx, temporalClient, o.call.info.TaskToken, o.err) == nil
-}
-
-func complete(ctx context.Context, c client.Client, token []byte, err error) error {
-	return c.CompleteActivity(ctx, token, nil, err)
+	o.answered = temporalClient.CompleteActivity(ctx, o.call.info.TaskToken, nil, o.err) == nil
 }
 
 // settle is how the attempt ended, given what its code returned.
@@ -151,5 +146,5 @@ type answeredError struct{ err error }
 
 func (e *answeredError) Error() string { return fmt.Sprintf("answered: %v", e.err) }
 
-// Unwrap is the time-out that was told.
+// Unwrap is what was told: a time-out or a cancellation.
 func (e *answeredError) Unwrap() error { return e.err }

@@ -41,7 +41,7 @@ func (w *workerInterceptor) mayHold(c *call) bool {
 	return w.options.Pause.Hold == On && !c.info.IsLocalActivity && c.policy.pauses(c.info.ActivityType.Name, c.env.Ref != nil)
 }
 
-// health is what tells whether the call can have what it needs; nil: nothing.
+// health is what tells whether the call can have what it needs; nil: nobody knows.
 func (c *call) health() Availability {
 	if c.policy.Lock == On || c.policy.Pause == On {
 		return c.res.LockHealth

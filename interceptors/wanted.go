@@ -118,7 +118,7 @@ func (h *holding) gaveUp(ctx context.Context, outage error) error {
 		why = h.call.details.tell(ctx, temporalClient, h.call.info)
 	}
 	// The SDK does not know of it, and would take a CanceledError for a failure.
-	if temporal.IsCanceledError(why) && complete(ctx, temporalClient, h.call.info.TaskToken, why) == nil {
+	if temporal.IsCanceledError(why) && temporalClient.CompleteActivity(ctx, h.call.info.TaskToken, nil, why) == nil {
 		return &answeredError{why}
 	}
 	return outage

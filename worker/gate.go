@@ -8,19 +8,13 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/compozy/temporal-redis/interceptors"
 )
 
 // gateJitter spreads the polls that waited at a gate, so that Redis does not
 // meet all of them at once when it is back.
 const gateJitter = 250 * time.Millisecond
-
-// availability tells whether Redis can be used. Both of its answers change
-// together: else a change could be missed.
-type availability interface {
-	Available() bool
-	// Changed is closed at the next change of Available.
-	Changed() <-chan struct{}
-}
 
 // gate is the slot gate of one worker: closed while Redis is away. It has no
 // goroutine; polls that come by notice a change and tell it.
@@ -28,7 +22,7 @@ type gate struct {
 	taskQueue string
 	log       *slog.Logger
 	waiting   prometheus.Gauge
-	source    func() availability // nil while nobody has asked Redis: open
+	source    func() interceptors.Availability // nil while nobody has asked Redis: open
 
 	mu     sync.Mutex
 	paused bool // what was told last

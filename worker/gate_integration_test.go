@@ -20,6 +20,7 @@ import (
 	sdkworker "go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/compozy/temporal-redis/interceptors"
 	"github.com/compozy/temporal-redis/internal/devserver"
 	"github.com/compozy/temporal-redis/internal/telemetry"
 	"github.com/compozy/temporal-redis/redisstate"
@@ -96,7 +97,7 @@ func startGatedWorker(t *testing.T, address string, closed bool, options sdkwork
 	if err != nil {
 		t.Fatal(err)
 	}
-	plugin.available = func() availability { return g.redis }
+	plugin.available = func() interceptors.Availability { return g.redis }
 	g.client, err = client.Dial(client.Options{
 		HostPort: address, Plugins: []client.Plugin{plugin}, Logger: sdklog.NewStructuredLogger(slog.New(g.errors)),
 	})

@@ -14,9 +14,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	sdkworker "go.temporal.io/sdk/worker"
+
+	"github.com/compozy/temporal-redis/interceptors"
 )
 
-// redisSwitch is an availability that a test turns.
+// redisSwitch is an Availability that a test turns.
 type redisSwitch struct {
 	mu      sync.Mutex
 	down    bool
@@ -123,7 +125,7 @@ func newGateBench(down bool) *gateBench {
 	b.gate = &gate{
 		taskQueue: "q", log: slog.New(slog.NewTextHandler(&b.log, nil)),
 		waiting: prometheus.NewGauge(prometheus.GaugeOpts{Name: "waiting"}),
-		source:  func() availability { return b.redis },
+		source:  func() interceptors.Availability { return b.redis },
 	}
 	b.slots = gatedSlots{&b.inner, b.gate}
 	return b
@@ -153,7 +155,7 @@ func TestGate_lets_polls_pass(t *testing.T) {
 	t.Parallel()
 	cases := map[string]func(*gateBench){
 		"while Redis answers":          func(*gateBench) {},
-		"before anybody has asked it":  func(b *gateBench) { b.gate.source = func() availability { return nil } },
+		"before anybody has asked it":  func(b *gateBench) { b.gate.source = func() interceptors.Availability { return nil } },
 		"after an outage without them": func(b *gateBench) { b.redis.turn(true); b.redis.turn(false) },
 	}
 	for name, arrange := range cases {

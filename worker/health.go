@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"context"
 	"fmt"
 	"sync"
 
@@ -116,21 +115,6 @@ func (h *health) Changed() <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.changed
-}
-
-// AwaitAvailable returns nil once Available is true, else the error of ctx.
-func (h *health) AwaitAvailable(ctx context.Context) error {
-	for {
-		changed := h.Changed()
-		if h.Available() {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }
 
 // known tells whether every connection was asked.

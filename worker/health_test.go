@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -113,9 +112,7 @@ func TestReadyz_is_red_from_the_outage_to_its_end_and_asks_nothing(t *testing.T)
 	if err := server.Restart(); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.AwaitAvailable(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	awaitAvailable(t, h, true)
 	if status, text := plugin.readiness(t); status != http.StatusOK {
 		t.Errorf("it is %d, %s", status, text)
 	}
@@ -176,11 +173,6 @@ func TestHealth_needs_the_configs_and_a_majority_of_the_lock_masters(t *testing.
 	awaitAvailable(t, h, true)
 	configs.Close()
 	awaitAvailable(t, h, false)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := h.AwaitAvailable(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
-	}
 }
 
 func TestHealth_watches_only_where_a_worker_runs(t *testing.T) {

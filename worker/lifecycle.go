@@ -9,6 +9,7 @@ import (
 
 	"go.temporal.io/sdk/client"
 
+	"github.com/compozy/temporal-redis/interceptors"
 	"github.com/compozy/temporal-redis/redisstate"
 )
 
@@ -159,7 +160,7 @@ func (p *Plugin) openLocked(ctx context.Context) (*runtime, error) {
 
 // availability tells what the running resources know of Redis: nil while
 // nothing runs or nobody has asked Redis.
-func (p *Plugin) availability() availability {
+func (p *Plugin) availability() interceptors.Availability {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.rt == nil || p.rt.health == nil {

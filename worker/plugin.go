@@ -36,7 +36,7 @@ type Plugin struct {
 	tracing interceptor.Interceptor // nil: the host traces Temporal itself
 	replay  interceptor.WorkerInterceptor
 	// available is what slot gates ask; tests put another one in.
-	available func() availability
+	available func() interceptors.Availability
 
 	mu        sync.Mutex
 	namespace string // Temporal's; "" until a client or the options tell it

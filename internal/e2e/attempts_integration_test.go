@@ -220,9 +220,6 @@ func shapeOf(err error) string {
 // comes and goes: an outage uses none of the user's attempts and time-outs.
 func TestTheUsersLimitsHoldThroughOutages(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("needs servers")
-	}
 	sec := time.Second
 	cases := map[string]script{
 		"success":                                {Words: []string{"ok"}, Attempts: 3, Start: 5 * sec, Away: []int{0}},
