@@ -77,3 +77,30 @@ func TestAnOutageOfTenVirtualMinutesUsesNoAttempt(t *testing.T) {
 		})
 	}
 }
+
+// The plugin's own activities ask Redis and do nothing else: an outage costs them
+// no attempt, although it is their code that meets it.
+func TestAnOutageCostsThePluginsOwnActivitiesNoAttempt(t *testing.T) {
+	t.Parallel()
+	env := testsuite.NewWorkflowEnvironment(t, testsuite.Options{Plugin: worker.Options{
+		Redis:        redisstate.Options{NearCacheBytes: -1, MaxRetries: -1},
+		FlushTimeout: 100 * time.Millisecond,
+	}})
+	refs := env.SaveConfigs(redisstate.Entry{ID: "charge", Value: chargeConfig{Amount: 42}})
+	env.RegisterDelayedCallback(env.StopRedis, time.Second)
+	env.RegisterDelayedCallback(env.StartRedis, 10*time.Minute)
+	env.ExecuteWorkflow(func(ctx workflow.Context) ([]redisstate.Ref, error) {
+		if err := workflow.Sleep(ctx, time.Minute); err != nil {
+			return nil, err
+		}
+		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+			StartToCloseTimeout: time.Minute,
+			RetryPolicy:         &temporal.RetryPolicy{InitialInterval: time.Second, MaximumAttempts: 2},
+		})
+		return activities.PinConfigs(ctx, "charge")
+	})
+	var pinned []redisstate.Ref
+	if err := env.GetWorkflowResult(&pinned); err != nil || len(pinned) != 1 || pinned[0] != refs[0] {
+		t.Errorf("pinned are %v, %v; want %v", pinned, err, refs)
+	}
+}
