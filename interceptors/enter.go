@@ -89,6 +89,10 @@ func (c *call) timedOut(kind enumspb.TimeoutType) error {
 // server is told without it.
 const overrunGrace = 250 * time.Millisecond
 
+// overrunSlack is by how much the server's time-out of an attempt comes later yet,
+// so that it hears of ours first: the grace, and the way there.
+const overrunSlack = overrunGrace + 750*time.Millisecond
+
 // overrun tells the server that an attempt has timed out while its code still
 // runs, as the server itself would: it waits longer than the host said.
 type overrun struct {

@@ -192,7 +192,7 @@ func (c *call) before(ctx context.Context) time.Time {
 		if user == 0 {
 			user = l.ScheduleToClose
 		}
-		if more := c.info.StartToCloseTimeout - user; user > 0 && more > 0 {
+		if more := c.info.StartToCloseTimeout - user - overrunSlack; user > 0 && more > 0 {
 			return c.began.Add(more)
 		}
 	}

@@ -38,7 +38,7 @@ func (w *workerInterceptor) shape(ctx workflow.Context, activityType string, e *
 	}
 	o := workflow.GetActivityOptions(ctx)
 	l := &limits{StartToClose: o.StartToCloseTimeout, ScheduleToClose: o.ScheduleToCloseTimeout}
-	extra := w.options.Pause.HoldFor
+	extra := plus(w.options.Pause.HoldFor, overrunSlack)
 	if p.Lock == On {
 		extra += w.options.LockWait
 	}

@@ -56,6 +56,7 @@ type theater struct {
 	seen  map[string][]entry // by workflow id
 	away  map[string]int     // attempts that found Redis away since it went
 	total map[string]int
+	begun int // attempts, whatever they found
 }
 
 func newTheater(proxy *faultproxy.Proxy) *theater {
@@ -71,11 +72,11 @@ func (th *theater) act(ctx context.Context, s script) (string, error) {
 	deadline, ok := ctx.Deadline()
 	e.Bounded = ok && time.Until(deadline) <= info.StartToCloseTimeout
 	if activity.HasHeartbeatDetails(ctx) {
-		var a, b string
-		if err := activity.GetHeartbeatDetails(ctx, &a, &b); err != nil {
+		var a, b, c string // one more than there are
+		if err := activity.GetHeartbeatDetails(ctx, &a, &b, &c); err != nil {
 			e.DetailsErr = err.Error()
 		}
-		e.Details = a + "," + b
+		e.Details = a + "," + b + c
 	}
 	th.mu.Lock()
 	id := info.WorkflowExecution.ID
@@ -166,6 +167,9 @@ type seat struct {
 
 func (s *seat) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
 	id := activity.GetInfo(ctx).WorkflowExecution.ID
+	s.th.mu.Lock()
+	s.th.begun++
+	s.th.mu.Unlock()
 	result, err := s.Next.ExecuteActivity(ctx, in)
 	s.th.saw(id, err)
 	return result, err
@@ -253,12 +257,17 @@ func TestTheUsersLimitsHoldThroughOutages(t *testing.T) {
 		all.Go(func() {
 			t.Run(name, func(t *testing.T) {
 				want, plainly := playPlain(t, plain, s)
-				got, pausing, paused := playPaused(t, server, s)
+				th, got, pausing, paused := playPaused(t, server, s)
 				if got != want {
 					t.Errorf("the workflow saw %q; plain Temporal gives %q", got, want)
 				}
 				if !reflect.DeepEqual(pausing, plainly) {
 					t.Errorf("user code saw\n%+v\nwhich is on plain Temporal\n%+v", pausing, plainly)
+				}
+				// The last one ends it, and none more has to find that out. (Of those that
+				// the server times out, only the next one can say so.)
+				if begun := len(pausing) + paused; th.begun > begun && s.Beat != sec {
+					t.Errorf("there were %d attempts; want %d of the user's and %d that found Redis away", th.begun, len(pausing), paused)
 				}
 				if least := outages * len(s.Away); paused < least && !ends(s) {
 					t.Errorf("%d attempts found Redis away; want %d at least", paused, least)
@@ -291,7 +300,7 @@ func playPlain(t *testing.T, plain *stage, s script) (string, []entry) {
 	return perform(t, st, newTheater(nil), s, redisstate.Ref{ID: "c", Digest: "d"})
 }
 
-func playPaused(t *testing.T, server *redistest.Server, s script) (string, []entry, int) {
+func playPaused(t *testing.T, server *redistest.Server, s script) (*theater, string, []entry, int) {
 	t.Helper()
 	proxy := faultproxy.Start(t, server.Addr())
 	th := newTheater(proxy)
@@ -313,7 +322,7 @@ func playPaused(t *testing.T, server *redistest.Server, s script) (string, []ent
 	for _, n := range th.total {
 		total += n
 	}
-	return result, entries, total
+	return th, result, entries, total
 }
 
 func perform(t *testing.T, st *stage, th *theater, s script, ref redisstate.Ref) (string, []entry) {

@@ -5,6 +5,8 @@ package e2e
 import (
 	"context"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
@@ -55,6 +57,12 @@ func lonelyWorker(ctx context.Context, t *testing.T, flow func(workflow.Context,
 	t.Cleanup(func() { _ = proxy.Heal() }) // before the worker's stop
 	refs := s.save(ctx, t, pipelineConfigs()...)
 	proxy.Random(1, faultproxy.Chaos{ResetCommand: 1})
+	handler := s.plugin.Handler()
+	eventually(ctx, t, "the worker knows that Redis is away", func() bool {
+		recorder := httptest.NewRecorder()
+		handler.ServeHTTP(recorder, httptest.NewRequestWithContext(ctx, http.MethodGet, "/readyz", nil))
+		return recorder.Code == http.StatusServiceUnavailable
+	})
 	return s, s.start(ctx, t, flow, refs[0]), tr, proxy, w
 }
 
