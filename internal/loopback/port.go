@@ -22,38 +22,56 @@ const (
 // ErrNoPort says that no free port was found.
 var ErrNoPort = errors.New("loopback: no free port")
 
+// taken holds, for each port that was given out, the UDP socket of the same number.
+// The kernel gives that to one process at a time and takes it back when the process
+// ends, however it ends: what a lock file would do, without the file.
 var taken = struct {
 	sync.Mutex
-	ports map[int]bool
-}{ports: map[int]bool{}}
+	ports map[int]net.PacketConn
+}{ports: map[int]net.PacketConn{}}
 
-// Port returns a TCP port of 127.0.0.1 on which nothing listens. The port is
-// not given out again in this process until Release. It is safe for concurrent
-// use.
+// Port returns a TCP port of 127.0.0.1 on which nothing listens. The port is not
+// given out again, here or in another process, until Release or the end of this
+// process. It is safe for concurrent use.
 func Port() (int, error) {
 	taken.Lock()
 	defer taken.Unlock()
 	for range attempts {
 		port := firstPort + rand.IntN(lastPort-firstPort+1)
-		if taken.ports[port] || !free(port) {
-			continue
+		if mark, ok := reserve(port); ok {
+			taken.ports[port] = mark
+			return port, nil
 		}
-		taken.ports[port] = true
-		return port, nil
 	}
 	return 0, fmt.Errorf("%w between %d and %d after %d attempts", ErrNoPort, firstPort, lastPort, attempts)
 }
 
-// Release lets Port give this port out again.
+// Release lets Port give this port out again. Releasing twice is fine.
 func Release(port int) {
 	taken.Lock()
 	defer taken.Unlock()
-	delete(taken.ports, port)
+	if mark, ok := taken.ports[port]; ok {
+		_ = mark.Close() // nothing was written
+		delete(taken.ports, port)
+	}
 }
 
 // Address is the host:port of a port on 127.0.0.1.
 func Address(port int) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+}
+
+// reserve takes the port unless somebody has it.
+func reserve(port int) (mark net.PacketConn, ok bool) {
+	mark, err := net.ListenPacket("udp", Address(port))
+	if err != nil {
+		return nil, false
+	}
+	if !free(port) {
+		_ = mark.Close() // nothing was written
+		return nil, false
+	}
+	return mark, true
 }
 
 func free(port int) bool {

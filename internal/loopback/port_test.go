@@ -1,14 +1,35 @@
 package loopback
 
 import (
+	"fmt"
+	"io"
 	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// holder makes this test binary a process that takes a port, tells which, and lives
+// until its standard input ends.
+const holder = "TEMPORAL_REDIS_TEST_HOLD_A_PORT"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(holder) == "" {
+		goleak.VerifyTestMain(m)
+		return
+	}
+	port, err := Port()
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(port)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
 
 func TestPortsAreFreeAndGivenOutOnce(t *testing.T) {
 	t.Parallel()
@@ -59,5 +80,46 @@ func TestPortIsNotOneThatSomebodyListensOn(t *testing.T) {
 	}
 	if !free(port) {
 		t.Errorf("port %d counts as taken after its listener closed", port)
+	}
+}
+
+func TestPortOfAnotherProcessIsTakenUntilItDies(t *testing.T) {
+	t.Parallel()
+	other := exec.CommandContext(t.Context(), os.Args[0])
+	other.Env = append(os.Environ(), holder+"=1")
+	if _, err := other.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := other.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line := make([]byte, len("12000\n"))
+	if _, err := io.ReadFull(out, line); err != nil {
+		t.Fatal(err)
+	}
+	port, err := strconv.Atoi(strings.TrimSpace(string(line)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := reserve(port); ok {
+		t.Errorf("port %d was given out although another process has it", port)
+	}
+	if !free(port) {
+		t.Errorf("somebody listens on port %d", port)
+	}
+	if err := other.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = other.Wait() // it was killed
+	mark, ok := reserve(port)
+	if !ok {
+		t.Fatalf("port %d is not given out although its process is dead", port)
+	}
+	if err := mark.Close(); err != nil {
+		t.Error(err)
 	}
 }
