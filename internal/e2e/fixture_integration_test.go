@@ -64,7 +64,12 @@ func newStage(t *testing.T, redisURL string, change func(*worker.Options)) *stag
 // work starts a worker; register adds what it runs. It stops with the test.
 func (s *stage) work(t *testing.T, register func(sdkworker.Registry)) sdkworker.Worker {
 	t.Helper()
-	w := sdkworker.New(s.client, s.queue, sdkworker.Options{})
+	return s.workWith(t, sdkworker.Options{}, register)
+}
+
+func (s *stage) workWith(t *testing.T, o sdkworker.Options, register func(sdkworker.Registry)) sdkworker.Worker {
+	t.Helper()
+	w := sdkworker.New(s.client, s.queue, o)
 	register(w)
 	if err := w.Start(); err != nil {
 		t.Fatal(err)

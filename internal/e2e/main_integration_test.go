@@ -4,8 +4,10 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -32,7 +34,16 @@ func TestMain(m *testing.M) {
 	os.Exit(run(m))
 }
 
+// waiting is how many tests do little but wait until an outage is over, for a minute
+// and more. They take no slot of -parallel from the others.
+const waiting = 2
+
 func run(m *testing.M) (code int) {
+	flag.Parse()
+	slots := flag.Lookup("test.parallel")
+	if n, err := strconv.Atoi(slots.Value.String()); err == nil {
+		_ = slots.Value.Set(strconv.Itoa(n + waiting))
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	server, err := devserver.Start(ctx, devserver.Options{})

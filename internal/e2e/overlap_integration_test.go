@@ -32,7 +32,7 @@ import (
 const (
 	roleLocked   = "locked"
 	roleUnlocked = "unlocked"
-	roleBrief    = "brief"  // locked, by leases of briefTTL; one slot
+	roleBrief    = "brief"  // locked, by leases of briefTTL; one slot, and no workflows
 	roleSingle   = "single" // unlocked; one slot, and no workflows
 )
 
@@ -109,11 +109,10 @@ func runChild(role string) int {
 	if role == roleBrief || role == roleSingle {
 		wo.MaxConcurrentActivityExecutionSize = 1 // it polls for no other while it is inside
 	}
-	wo.DisableWorkflowWorker = role == roleSingle
+	wo.DisableWorkflowWorker = wo.MaxConcurrentActivityExecutionSize == 1
 	w := sdkworker.New(c, queue, wo)
 	if !wo.DisableWorkflowWorker {
 		w.RegisterWorkflow(contest)
-		w.RegisterWorkflow(duel)
 	}
 	w.RegisterActivityWithOptions(func(ctx context.Context) error { return section(ctx, referee) },
 		activity.RegisterOptions{Name: "section"})

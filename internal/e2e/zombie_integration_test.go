@@ -87,7 +87,7 @@ func next(ctx context.Context, t *testing.T, visits <-chan visit) visit {
 
 // duel runs two critical sections of which each is tried again soon.
 func duel(ctx workflow.Context) error {
-	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: 8 * time.Second})
+	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: 4 * time.Second})
 	first, second := workflow.ExecuteActivity(ctx, "section"), workflow.ExecuteActivity(ctx, "section")
 	if err := first.Get(ctx, nil); err != nil {
 		return err
@@ -102,7 +102,13 @@ func TestLeaseOfAWorkerThatIsKilled(t *testing.T) {
 	ctx := bounded(t)
 	redisURL := redistest.Start(t).URL()
 	addr, visits := newGate(t)
-	s := newStage(t, redisURL, nil)
+	s := newStage(t, redisURL, func(o *worker.Options) {
+		o.Policies = map[string]interceptors.Policy{"section": interceptors.Critical}
+		// Temporal notices that a worker is dead by these later than by the time-out.
+		o.LockWait, o.Pause.HoldFor = 2*briefTTL, time.Second
+	})
+	// Workflow tasks are not the victim's: one that it took along would be lost for 10 s.
+	s.workWith(t, sdkworker.Options{LocalActivityWorkerOnly: true}, func(r sdkworker.Registry) { r.RegisterWorkflow(duel) })
 	workers := make(map[int]*os.Process)
 	for range 2 {
 		process := startChild(t, roleBrief, redisURL, s.queue, addr)
