@@ -72,12 +72,13 @@ func TestARefusedUserPausesAWorkflow(t *testing.T) {
 				defer cancel()
 				server := redistest.Start(t, redistest.WithUser(userName, append([]string{"on", ">" + userSecret}, strings.Fields(userMay)...)...))
 				control := server.ControlClient(t)
-				tr, log, registry := newTroubles(), &notebook{}, prometheus.NewRegistry()
+				tr, log := newTroubles(), &notebook{}
 				run := begin(ctx, t, server, tr, func(o *worker.Options) {
 					o.Redis.URL = server.URLFor(userName, userSecret)
-					o.Logger, o.Registerer = slog.New(slog.NewTextHandler(log, nil)), registry
+					o.Logger = slog.New(slog.NewTextHandler(log, nil))
 				})
 				eventually(ctx, t, "the worker is ready", func() bool { return run.readiness(ctx) == http.StatusOK })
+				hit := run.hit()
 				tr.note(func() { tr.away = true })
 				setUser(ctx, t, control, rules.away)
 				begun := time.Now()
@@ -87,20 +88,22 @@ func TestARefusedUserPausesAWorkflow(t *testing.T) {
 				tr.until(ctx, t, "attempts met the outage", func() bool { return tr.begun["later"] > 0 && tr.begun["later-locked"] > 0 })
 				close(tr.leave)
 				eventually(ctx, t, "the worker is not ready", func() bool { return run.readiness(ctx) == http.StatusServiceUnavailable })
-				eventually(ctx, t, "activities are held", func() bool { return metric(t, registry, "redis_activities_holding", "") > 0 })
-				<-time.After(time.Until(begun.Add(long)))
+				hit.before, hit.held = run.sit(t, begun.Add(long))
 				if got := run.readiness(ctx); got != http.StatusServiceUnavailable {
 					t.Errorf("after %v readiness is %d", long, got)
 				}
 				setUser(ctx, t, control, rules.back)
 				back := time.Now()
 				run.check(ctx, t)
-				tr.report(t, back)
+				tr.report(t, hit, back)
+				if hit.held == 0 {
+					t.Error("no activity was held")
+				}
 				if after := tr.last().Sub(back); after > long { // two thirds of a lease
 					t.Errorf("work went on %v after Redis let the worker in: a lock that was free was kept", after)
 				}
 				eventually(ctx, t, "the worker is ready again", func() bool { return run.readiness(ctx) == http.StatusOK })
-				checkOutage(t, registry, log)
+				checkOutage(t, run.registry, log)
 			})
 		})
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
@@ -196,6 +197,7 @@ func TestOutagePausesAWorkflow(t *testing.T) {
 					server := redistest.Start(t, redistest.WithPersistence())
 					tr := newTroubles()
 					run := begin(ctx, t, server, tr, nil)
+					hit := run.hit()
 					tr.note(func() { tr.away = true })
 					fault.begin(server)
 					begun := time.Now()
@@ -204,13 +206,17 @@ func TestOutagePausesAWorkflow(t *testing.T) {
 					}
 					tr.until(ctx, t, "attempts met the outage", func() bool { return tr.begun["later"] > 0 && tr.begun["later-locked"] > 0 })
 					close(tr.leave)
-					<-time.After(time.Until(begun.Add(long)))
+					hit.before, hit.held = run.sit(t, begun.Add(long))
 					if err := fault.end(ctx, server); err != nil {
 						t.Fatal(err)
 					}
 					back := answers(ctx, t, server)
 					run.check(ctx, t)
-					tr.report(t, back)
+					tr.report(t, hit, back)
+					// A silence of a second is over before anybody knows of it.
+					if hit.inside == 0 || hit.queued == 0 || hit.before == 0 || hit.held == 0 && (how != "SIGSTOP" || long > time.Second) {
+						t.Errorf("the outage hit %+v, so that this test shows less than it says", hit)
+					}
 				})
 			})
 		}
@@ -230,14 +236,54 @@ func outageLengths() []time.Duration {
 
 // outageRun is a workflow that is where the outage is to find it.
 type outageRun struct {
-	stage *stage
-	run   client.WorkflowRun
-	tr    *troubles
+	stage    *stage
+	run      client.WorkflowRun
+	tr       *troubles
+	registry *prometheus.Registry
+}
+
+// hit is where an outage found attempts.
+type hit struct {
+	inside int // in user code
+	queued int // waiting for the lock
+	before int // on their way to user code, when it ended
+	held   int // of all that were not in user code, the most that held at one time
+}
+
+// hit counts those whom an outage that begins now finds.
+func (r *outageRun) hit() (h hit) {
+	r.tr.mu.Lock()
+	defer r.tr.mu.Unlock()
+	h.inside = r.tr.entered["inside"] + r.tr.entered["locked"]
+	h.queued = r.tr.begun["locked"] - r.tr.entered["locked"]
+	return h
+}
+
+// sit waits in an outage and counts those whom it stops.
+func (r *outageRun) sit(t *testing.T, until time.Time) (before, held int) {
+	t.Helper()
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for time.Now().Before(until) {
+		<-look.C
+		held = max(held, int(metric(t, r.registry, "redis_activities_holding", "")))
+	}
+	r.tr.mu.Lock()
+	defer r.tr.mu.Unlock()
+	// None of these may be entered meanwhile, so that each has begun at least once.
+	for _, task := range []string{"later", "later-locked"} {
+		if r.tr.begun[task] > 0 {
+			before += beforehand/2 - r.tr.entered[task]
+		}
+	}
+	return before, held
 }
 
 func begin(ctx context.Context, t *testing.T, server *redistest.Server, tr *troubles, change func(*worker.Options)) *outageRun {
 	t.Helper()
+	registry := prometheus.NewRegistry()
 	s := newStage(t, server.URL(), func(o *worker.Options) {
+		o.Registerer = registry
 		o.Redis.NearCacheBytes = -1 // every config is asked for
 		o.Logger = slog.New(slog.DiscardHandler)
 		if change != nil {
@@ -255,7 +301,7 @@ func begin(ctx context.Context, t *testing.T, server *redistest.Server, tr *trou
 	tr.until(ctx, t, "the tasks were where the outage is to find them", func() bool {
 		return tr.entered["inside"] == inUserCode-1 && tr.entered["locked"] == 1 && tr.begun["locked"] == 1+inQueue
 	})
-	return &outageRun{s, run, tr}
+	return &outageRun{s, run, tr, registry}
 }
 
 func (r *outageRun) signal(ctx context.Context) error {
@@ -282,7 +328,7 @@ func (r *outageRun) check(ctx context.Context, t *testing.T) {
 }
 
 // report prints where the outage found the tasks, and how soon they went on.
-func (tr *troubles) report(t *testing.T, back time.Time) {
+func (tr *troubles) report(t *testing.T, h hit, back time.Time) {
 	t.Helper()
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
@@ -291,8 +337,8 @@ func (tr *troubles) report(t *testing.T, back time.Time) {
 		after = append(after, at.Sub(back).Round(time.Millisecond))
 	}
 	slices.Sort(after)
-	t.Logf("%d in user code, %d in the queue of the lock, %d before user code; attempts given back %v; user code entered after Redis answered: %v",
-		inUserCode, inQueue, beforehand, tr.rejected, after)
+	t.Logf("%d in user code, %d in the queue of the lock, %d before user code; up to %d of them held; attempts given back %v; user code entered after Redis answered: %v",
+		h.inside, h.queued, h.before, h.held, tr.rejected, after)
 }
 
 // answers waits until Redis does, and tells when that was.

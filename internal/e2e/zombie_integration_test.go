@@ -150,23 +150,6 @@ func onward(ctx workflow.Context, continues bool) error {
 	return workflow.NewContinueAsNewError(ctx, onward, false)
 }
 
-// counter is the value of a metric.
-func counter(t *testing.T, registry *prometheus.Registry, name string) (value float64) {
-	t.Helper()
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, family := range families {
-		if family.GetName() == name {
-			for _, m := range family.GetMetric() {
-				value += m.GetCounter().GetValue()
-			}
-		}
-	}
-	return value
-}
-
 // What still runs of a workflow's earlier run keeps the new run out.
 func TestLeaseOfAnEarlierRun(t *testing.T) {
 	t.Parallel()
@@ -222,7 +205,7 @@ func TestLeaseOfAnEarlierRun(t *testing.T) {
 				case ev := <-sub.Events():
 					says = says || ev.Status == notifier.StatusWaiting && ev.RunID != run.GetRunID()
 				case <-look.C:
-					waits = counter(t, registry, "redis_lock_contention_total") > 0
+					waits = metric(t, registry, "redis_lock_contention_total", "") > 0
 				case v := <-visits:
 					t.Fatalf("the new run is inside with fence %d, beside the old one's %d", v.fence, zombie.fence)
 				case <-ctx.Done():

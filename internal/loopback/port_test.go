@@ -83,8 +83,9 @@ func TestPortIsNotOneThatSomebodyListensOn(t *testing.T) {
 	}
 }
 
+// The test is not parallel: until a new process has become another program, it has a
+// copy of every socket of this one, also of those that other tests close meanwhile.
 func TestPortOfAnotherProcessIsTakenUntilItDies(t *testing.T) {
-	t.Parallel()
 	other := exec.CommandContext(t.Context(), os.Args[0])
 	other.Env = append(os.Environ(), holder+"=1")
 	if _, err := other.StdinPipe(); err != nil {
