@@ -41,11 +41,14 @@ func TestAnOutageOfTenVirtualMinutesUsesNoAttempt(t *testing.T) {
 	for _, attempts := range []interceptors.Mode{interceptors.On, interceptors.Off} {
 		t.Run("attempts "+attempts.String(), func(t *testing.T) {
 			t.Parallel()
-			env := testsuite.NewWorkflowEnvironment(t, testsuite.Options{Plugin: worker.Options{
-				Redis:        redisstate.Options{NearCacheBytes: -1, MaxRetries: -1},
-				Pause:        interceptors.Pause{Attempts: attempts},
-				FlushTimeout: 100 * time.Millisecond,
-			}})
+			options := worker.Options{
+				Redis: redisstate.Options{NearCacheBytes: -1, MaxRetries: -1},
+				Pause: interceptors.Pause{Attempts: attempts},
+			}
+			if attempts == interceptors.Off { // Redis is still away at the end
+				options.FlushTimeout = 100 * time.Millisecond
+			}
+			env := testsuite.NewWorkflowEnvironment(t, testsuite.Options{Plugin: options})
 			entered := 0
 			env.RegisterActivityWithOptions(func(ctx context.Context) (int, error) {
 				entered++
@@ -83,8 +86,7 @@ func TestAnOutageOfTenVirtualMinutesUsesNoAttempt(t *testing.T) {
 func TestAnOutageCostsThePluginsOwnActivitiesNoAttempt(t *testing.T) {
 	t.Parallel()
 	env := testsuite.NewWorkflowEnvironment(t, testsuite.Options{Plugin: worker.Options{
-		Redis:        redisstate.Options{NearCacheBytes: -1, MaxRetries: -1},
-		FlushTimeout: 100 * time.Millisecond,
+		Redis: redisstate.Options{NearCacheBytes: -1, MaxRetries: -1},
 	}})
 	refs := env.SaveConfigs(redisstate.Entry{ID: "charge", Value: chargeConfig{Amount: 42}})
 	env.RegisterDelayedCallback(env.StopRedis, time.Second)
