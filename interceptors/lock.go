@@ -15,6 +15,7 @@ import (
 	"github.com/compozy/temporal-redis/internal/keys"
 	"github.com/compozy/temporal-redis/locking"
 	"github.com/compozy/temporal-redis/notifier"
+	"github.com/compozy/temporal-redis/redisstate"
 )
 
 var (
@@ -40,7 +41,7 @@ func (w *workerInterceptor) lock(ctx context.Context, c *call, next handler) (an
 	if err != nil {
 		return nil, invalidPolicy(fmt.Errorf("activity type %q: %w", c.info.ActivityType.Name, err))
 	}
-	held, err := locking.AcquireAll(ctx, c.res.Locks, resources, w.acquireOptions(ctx, c)...)
+	held, err := w.acquire(ctx, c, resources)
 	if err != nil {
 		return nil, err
 	}
@@ -81,6 +82,36 @@ func (w *workerInterceptor) lock(ctx context.Context, c *call, next handler) (an
 	return nil, temporal.NewApplicationErrorWithOptions(
 		"the lease was lost while the activity ran; its result is not used", LeaseLost,
 		temporal.ApplicationErrorOptions{Cause: lost, NextRetryDelay: w.retryDelay(c.info)})
+}
+
+// acquire waits for the leases, until Redis is known to be away: a Redis that says
+// nothing would keep the attempt for longer than that takes to be known, and meanwhile
+// it would look as if somebody held the lock. The hold is the place to wait then.
+func (w *workerInterceptor) acquire(ctx context.Context, c *call, resources []string) ([]*locking.Lease, error) {
+	health := c.health()
+	if health == nil || !w.mayHold(c) {
+		return locking.AcquireAll(ctx, c.res.Locks, resources, w.acquireOptions(ctx, c)...)
+	}
+	waiting, cancel := context.WithCancelCause(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		for changed := health.Changed(); health.Available(); changed = health.Changed() {
+			select {
+			case <-changed:
+			case <-waiting.Done():
+				return
+			}
+		}
+		cancel(redisstate.ErrUnavailable)
+	}()
+	held, err := locking.AcquireAll(waiting, c.res.Locks, resources, w.acquireOptions(ctx, c)...)
+	cancel(nil)
+	<-watched
+	if err != nil && ctx.Err() == nil && errors.Is(context.Cause(waiting), redisstate.ErrUnavailable) {
+		return nil, fmt.Errorf("interceptors: lock: %w", redisstate.ErrUnavailable)
+	}
+	return held, err
 }
 
 // resources are what a call locks.

@@ -178,10 +178,10 @@ func look(ctx context.Context, client redis.UniversalClient, k lockKeys, resourc
 	var left *redis.DurationCmd
 	var fence *redis.FloatCmd
 	var now *redis.TimeCmd
-	_, err := client.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, err := rediserr.Settle(client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		value, left, fence, now = p.Get(ctx, k.lock), p.PTTL(ctx, k.lock), p.ZScore(ctx, k.fence, fenceMember), p.Time(ctx)
 		return nil
-	})
+	}))
 	if err != nil && value.Err() == nil {
 		err = errors.Join(left.Err(), now.Err())
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/compozy/temporal-redis/internal/rediserr"
 	"github.com/compozy/temporal-redis/internal/trips"
 )
 
@@ -37,7 +38,7 @@ func newPipes(client redis.UniversalClient, log *slog.Logger) *pipes {
 // not to be looked at.
 func (p *pipes) exec(ctx context.Context, pipe redis.Pipeliner) error {
 	if p.shared == nil {
-		settle(pipe.Exec(ctx))
+		_, _ = rediserr.Settle(pipe.Exec(ctx)) // each command has its own
 		return nil
 	}
 	return p.shared.Do(ctx, pipe)
@@ -48,7 +49,7 @@ func (p *pipes) exec(ctx context.Context, pipe redis.Pipeliner) error {
 // already would get another answer. Its callers ask again if they want to.
 func (*pipes) send(ctx context.Context, all []redis.Pipeliner) error {
 	if len(all) == 1 {
-		settle(all[0].Exec(ctx))
+		_, _ = rediserr.Settle(all[0].Exec(ctx))
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, opTimeout)
@@ -61,26 +62,8 @@ func (*pipes) send(ctx context.Context, all []redis.Pipeliner) error {
 	for _, other := range all[1:] {
 		_ = together.BatchProcess(ctx, other.Cmds()...)
 	}
-	settle(together.Exec(ctx))
+	_, _ = rediserr.Settle(together.Exec(ctx))
 	return nil
-}
-
-// settle has every command of a pipeline that was not sent fail. go-redis leaves them
-// without an error if the server refuses a new connection (a password that was
-// changed, too many clients), and a nothing that nobody said would be read as an
-// answer: that the lock is granted, or that the lease is gone.
-func settle(cmds []redis.Cmder, err error) {
-	if err == nil {
-		return
-	}
-	for _, cmd := range cmds {
-		if cmd.Err() != nil {
-			return // one of them was answered, or all failed
-		}
-	}
-	for _, cmd := range cmds {
-		cmd.SetErr(err)
-	}
 }
 
 // once is a command that keeps its pipeline from being sent again by the client.

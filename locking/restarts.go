@@ -92,14 +92,15 @@ func (r *restarts) left(ctx context.Context, client *redis.Client, sent time.Tim
 func startOf(ctx context.Context, client *redis.Client) (time.Time, error) {
 	var info *redis.StringCmd
 	var settings *redis.MapStringStringCmd
-	_, _ = client.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, _ = rediserr.Settle(client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		info, settings = p.Info(ctx, "server"), p.ConfigGet(ctx, "append*")
 		return nil
-	})
+	}))
 	answered := time.Now()
-	switch err := info.Err(); classOf(err) {
-	case rediserr.OK:
-	case rediserr.Denied, rediserr.Permanent:
+	err := info.Err()
+	switch class := classOf(err); {
+	case class == rediserr.OK:
+	case class == rediserr.Permanent, class == rediserr.Denied && !rediserr.IsShutOut(err):
 		return time.Time{}, nil // the check at start says so
 	default:
 		return time.Time{}, wrap("locking: ask for how long Redis is up", err)

@@ -119,7 +119,7 @@ func (v *bellVigil) announce(ctx context.Context, conn *redis.Conn) (free bool, 
 	v.mu.Lock()
 	first := v.bells.marks && !v.marked
 	v.mu.Unlock()
-	_, _ = conn.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, _ = rediserr.Settle(conn.Pipelined(ctx, func(p redis.Pipeliner) error {
 		number = p.ClientID(ctx)
 		p.ClientSetName(ctx, listener(v.keys)) // for List; no matter if it may not
 		if first {
@@ -129,7 +129,7 @@ func (v *bellVigil) announce(ctx context.Context, conn *redis.Conn) (free bool, 
 			left = p.PTTL(ctx, v.keys.lock)
 		}
 		return nil
-	})
+	}))
 	if number.Err() != nil {
 		return false, 0, number.Err()
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/temporal-redis/internal/rediserr"
 )
 
 // Get implements ConfigStore. A pinned key that was read before in this process
@@ -148,14 +150,10 @@ func (s *Store) fetchPipeline(ctx context.Context, all []*fetching) {
 		replies[i] = redis.NewStringCmd(ctx, "get", f.name)
 		queue = append(queue, replies[i])
 	}
-	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error { return p.BatchProcess(ctx, queue...) })
-	whole := err != nil && !answers(err) // a hook of the host may fail all and mark none
+	_, _ = rediserr.Settle(s.client.Pipelined(ctx, func(p redis.Pipeliner) error { return p.BatchProcess(ctx, queue...) }))
 	some := false
 	for i, f := range all {
 		f.raw, f.err = replies[i].Bytes()
-		if f.err == nil && len(f.raw) == 0 && whole {
-			f.err = err
-		}
 		if left := lives[f]; left != nil {
 			if f.life = left.Val(); f.life == forever {
 				f.life = maxCurrentAge

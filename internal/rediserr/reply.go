@@ -110,11 +110,41 @@ func isDenied(err error) bool {
 		errors.As(err, &invalid) || errors.As(err, &record)
 }
 
+// IsShutOut tells whether Redis did not let the connection in, as against a command
+// that the user may not use.
+func IsShutOut(err error) bool {
+	var reply redis.Error
+	if !errors.As(err, &reply) {
+		return false
+	}
+	return hasCode(reply.Error(), "NOAUTH") || hasCode(reply.Error(), "WRONGPASS") || hasCode(reply.Error(), "DENIED")
+}
+
 // IsWrongType tells whether Redis refused a command because the key holds
 // another type of value.
 func IsWrongType(err error) bool {
 	var reply redis.Error
 	return errors.As(err, &reply) && hasCode(reply.Error(), "WRONGTYPE")
+}
+
+// Settle has every command of a pipeline that was not sent fail, and passes on what
+// Exec returned. go-redis leaves them without an error if the server refuses a new
+// connection (a password that was changed, too many clients), and a nothing that
+// nobody said would be read as an answer: that a value is empty, that a lock is
+// granted, or that a lease is gone.
+func Settle(cmds []redis.Cmder, err error) ([]redis.Cmder, error) {
+	if err == nil {
+		return cmds, nil
+	}
+	for _, cmd := range cmds {
+		if cmd.Err() != nil {
+			return cmds, err // one of them was answered, or all failed
+		}
+	}
+	for _, cmd := range cmds {
+		cmd.SetErr(err)
+	}
+	return cmds, err
 }
 
 // Reason is the error that says most about a pipeline or transaction: err as
