@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -68,18 +69,25 @@ func TestRecoveryIsNoStampede(t *testing.T) {
 	t.Cleanup(w.Stop)
 	refs := s.save(ctx, t, pipelineConfigs()...)
 
-	usual := commandRate(ctx, t, server)
-	if err := s.start(ctx, t, crowd, refs).Get(ctx, nil); err != nil {
-		t.Fatal(err)
+	// How fast the usual work goes depends on what else the machine does: so it is
+	// measured on both sides of the outage.
+	var normal []int
+	usual := func() {
+		most := commandRate(ctx, t, server)
+		if err := s.start(ctx, t, crowd, refs).Get(ctx, nil); err != nil {
+			t.Fatal(err)
+		}
+		normal = append(normal, most())
 	}
-	normal := usual()
+	usual()
+	usual()
 
 	if err := server.Pause(); err != nil {
 		t.Fatal(err)
 	}
 	paused := time.Now()
 	run := s.start(ctx, t, crowd, refs)
-	tr.until(ctx, t, "all waited", func() bool { return tr.begun["later"] >= 2*crowded })
+	tr.until(ctx, t, "all waited", func() bool { return tr.begun["later"] >= 3*crowded })
 	<-time.After(time.Until(paused.Add(long)))
 	if err := server.Resume(); err != nil {
 		t.Fatal(err)
@@ -89,13 +97,15 @@ func TestRecoveryIsNoStampede(t *testing.T) {
 		t.Fatal(err)
 	}
 	recovery := after()
-	t.Logf("%d activities after %v without Redis: at most %d commands/s; without an outage %d commands/s (%.2f)",
-		crowded, long, recovery, normal, float64(recovery)/float64(normal))
-	if recovery > 2*normal {
-		t.Errorf("Redis saw %d commands/s when it was back, more than twice the usual %d", recovery, normal)
+	usual()
+	usual()
+	t.Logf("%d activities after %v without Redis: at most %d commands/s; without an outage %v commands/s (%.2f)",
+		crowded, long, recovery, normal, float64(recovery)/float64(slices.Max(normal)))
+	if recovery > 2*slices.Max(normal) {
+		t.Errorf("Redis saw %d commands/s when it was back, more than twice the usual %v", recovery, normal)
 	}
-	if tr.count("later") != 2*crowded {
-		t.Errorf("user code was entered %d times; want %d", tr.count("later"), 2*crowded)
+	if tr.count("later") != 5*crowded {
+		t.Errorf("user code was entered %d times; want %d", tr.count("later"), 5*crowded)
 	}
 }
 
