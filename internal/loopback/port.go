@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"syscall"
 )
 
 // The range lies above the registered ports that services of this project and
@@ -74,7 +75,12 @@ func reserve(port int) (mark net.PacketConn, ok bool) {
 	return mark, true
 }
 
+// free tells whether nobody listens on the port. Meanwhile no process is started from
+// this one: it would have a copy of the listener until it has become another program,
+// and the port would be taken for that long.
 func free(port int) bool {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	listener, err := net.Listen("tcp", Address(port))
 	if err != nil {
 		return false

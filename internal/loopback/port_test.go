@@ -1,6 +1,7 @@
 package loopback
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -123,4 +124,37 @@ func TestPortOfAnotherProcessIsTakenUntilItDies(t *testing.T) {
 	if err := mark.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// The test is not parallel, see above.
+func TestPortIsFreeWhileProcessesStart(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var starting sync.WaitGroup
+	for range 4 {
+		starting.Go(func() {
+			for ctx.Err() == nil {
+				other := exec.CommandContext(ctx, os.Args[0], "-test.run=^$")
+				other.Env = append(os.Environ(), holder+"=")
+				_ = other.Run() // what becomes of it does not matter
+			}
+		})
+	}
+	for range 3000 {
+		port, err := Port()
+		if err != nil {
+			t.Fatal(err)
+		}
+		listener, err := net.Listen("tcp", Address(port))
+		if err != nil {
+			t.Errorf("port %d was free a moment ago: %v", port, err)
+		} else if err := listener.Close(); err != nil {
+			t.Error(err)
+		}
+		Release(port)
+		if t.Failed() {
+			break
+		}
+	}
+	cancel()
+	starting.Wait()
 }
