@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/compozy/temporal-redis/internal/health"
 	"github.com/compozy/temporal-redis/internal/rediserr"
 	"github.com/compozy/temporal-redis/internal/telemetry"
 	"github.com/compozy/temporal-redis/internal/trips"
@@ -228,7 +229,9 @@ func (h *hook) done(ctx context.Context, op *operation, span trace.Span, start t
 	took := time.Since(start)
 	observer := op.ok
 	class := rediserr.Classify(ctx, err)
-	h.heard.observe(err, class)
+	if err == nil || !health.IsProbe(ctx) {
+		h.heard.observe(err, class)
+	}
 	if class != rediserr.OK && class != rediserr.NotFound {
 		observer = op.hist.WithLabelValues(op.name, class.String())
 		// The reply's text may repeat arguments: the class has to do.

@@ -139,6 +139,16 @@ func judge(err error) finding {
 	return f
 }
 
+// probeKey marks the context of a probe that goes through the client whose traffic is
+// listened to.
+type probeKey struct{}
+
+func asProbe(ctx context.Context) context.Context { return context.WithValue(ctx, probeKey{}, true) }
+
+// IsProbe tells whether an operation is a probe, which must not be observed as traffic
+// too: it would be two failures in one, and so an outage.
+func IsProbe(ctx context.Context) bool { return ctx.Value(probeKey{}) != nil }
+
 // plain asks through a client of a kind that we do not know.
 type plain struct {
 	client redis.UniversalClient
@@ -146,7 +156,7 @@ type plain struct {
 }
 
 func (p *plain) probe(ctx context.Context) finding {
-	return judge(p.client.Set(ctx, p.key, "", probeTTL).Err())
+	return judge(p.client.Set(asProbe(ctx), p.key, "", probeTTL).Err())
 }
 
 func (p *plain) close() error { return nil }

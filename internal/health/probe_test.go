@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -256,6 +257,40 @@ func TestProbe_asks_a_hosts_client_where_its_options_lead_nowhere(t *testing.T) 
 			}
 		})
 	}
+}
+
+// A failed probe that counted as traffic too would be two failures, and so an outage.
+func TestProbe_through_the_client_that_is_listened_to_is_no_traffic(t *testing.T) {
+	t.Parallel()
+	server := newMini(t)
+	client := newClient(t, redis.Options{Addr: server.Addr(), MaxRetries: -1})
+	var heard traffic
+	client.AddHook(&heard)
+	p, _ := probing(t, struct{ *redis.Client }{client}, Options{}) // of a kind that is not known
+	if got := ask(t, p); got != fine {
+		t.Errorf("found %+v", got)
+	}
+	if n := heard.Load(); n != 0 {
+		t.Errorf("%d probes were taken for traffic", n)
+	}
+}
+
+// traffic counts the commands that are no probes.
+type traffic struct{ atomic.Int64 }
+
+func (*traffic) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (c *traffic) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if !IsProbe(ctx) && cmd.Name() == "set" { // others greet the server
+			c.Add(1)
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (*traffic) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
 }
 
 func TestJudge_takes_no_reply_of_sentinels_for_an_answer(t *testing.T) {
