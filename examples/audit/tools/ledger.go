@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 )
 
 // ledgerLine is one line of the ledger. Each holds the hash of the line before
@@ -33,15 +34,27 @@ type ledgerInput struct {
 // LedgerName is the file in the out directory that holds a workflow's ledger.
 func LedgerName(workflowID string) string { return "ledger-" + workflowID + ".jsonl" }
 
+// store stands for the transaction of a store that guards its writes by the fence, as
+// the database of examples/pgstate does: nobody writes between the look and the write.
+// One process runs a workflow of the demo, so that a mutex is enough.
+var store sync.Mutex
+
+// errOver says that the lock was another's meanwhile, as after a FLUSHALL.
+var errOver = errors.New("the lease is over: the ledger has a line with a higher fence")
+
 // ledgerAppend adds a line to the workflow's ledger. It reads the whole file
 // and replaces it, so it must not run twice at a time: the task that uses it is
-// critical.
+// critical. Where Redis loses the lock, two may run; then the fence tells which of
+// them comes too late, and that one is to try again.
 func ledgerAppend(_ context.Context, call Call, in ledgerInput) (any, error) {
+	store.Lock()
+	defer store.Unlock()
 	file := filepath.Join(in.Out, LedgerName(call.WorkflowID))
 	data, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
+	var last uint64
 	next := ledgerLine{Seq: 1, Fence: call.Fence, Key: in.Key, Entry: in.Entry}
 	for line := range bytes.Lines(data) {
 		var l ledgerLine
@@ -51,8 +64,12 @@ func ledgerAppend(_ context.Context, call Call, in ledgerInput) (any, error) {
 		if l.Key == in.Key {
 			return map[string]any{"seq": l.Seq}, nil // an earlier attempt wrote it
 		}
+		last = l.Fence
 		sum := sha256.Sum256(line)
 		next.Seq, next.Prev = l.Seq+1, hex.EncodeToString(sum[:])
+	}
+	if last > call.Fence {
+		return nil, fmt.Errorf("%w (%d, not %d)", errOver, last, call.Fence)
 	}
 	line, err := json.Marshal(next)
 	if err != nil {

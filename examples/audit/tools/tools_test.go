@@ -187,3 +187,29 @@ func TestReport(t *testing.T) {
 		t.Errorf("report = %s (%v)", data, err)
 	}
 }
+
+// Where Redis loses the lock, its holder does not know: the fence does.
+func TestLedgerRefusesAHolderWhoseLeaseIsOver(t *testing.T) {
+	t.Parallel()
+	out := t.TempDir()
+	line := func(key string, fence uint64) error {
+		_, err := Run(t.Context(), "ledger_append", Call{WorkflowID: "w", Fence: fence, With: map[string]any{"out": out, "key": key}})
+		return err
+	}
+	if err := errors.Join(line("a", 7), line("b", 9)); err != nil {
+		t.Fatal(err)
+	}
+	if err := line("c", 7); !errors.Is(err, errOver) || errors.Is(err, ErrInput) {
+		t.Errorf("fence 7 after 9 gives %v", err)
+	}
+	if err := line("a", 7); err != nil {
+		t.Errorf("an entry that is there gives %v", err)
+	}
+	if err := line("c", 10); err != nil {
+		t.Error(err)
+	}
+	data, err := os.ReadFile(filepath.Join(out, LedgerName("w")))
+	if err != nil || strings.Count(string(data), "\n") != 3 {
+		t.Errorf("the ledger is %s, %v", data, err)
+	}
+}
