@@ -240,7 +240,8 @@ func (h *hook) done(ctx context.Context, op *operation, span trace.Span, start t
 	}
 	observer.Observe(took.Seconds())
 	span.End()
-	if h.slow >= 0 && took >= h.slow && !op.blocking {
+	// What failed since Redis is away is told once, by the health's lines.
+	if h.slow >= 0 && took >= h.slow && !op.blocking && class != rediserr.Unavailable {
 		h.log.WarnContext(ctx, "slow Redis operation", "op", op.name, "duration", took)
 	}
 }

@@ -3,6 +3,7 @@ package redisstate
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -204,6 +205,22 @@ func TestInstrument_warns_about_slow_operations_only(t *testing.T) {
 				t.Fatalf("the key is in the log: %q", out.String())
 			}
 		})
+	}
+}
+
+func TestInstrument_does_not_call_an_outage_slow(t *testing.T) {
+	t.Parallel()
+	server := newServer(t)
+	var out lockedBuffer
+	conn := connect(t, Options{
+		URL: "redis://" + server.Addr(), SlowThreshold: time.Nanosecond, MaxRetries: -1, Logger: slog.New(slog.NewTextHandler(&out, nil)),
+	})
+	server.Close()
+	if err := conn.Client().Get(t.Context(), "k").Err(); err == nil || errors.Is(err, redis.Nil) {
+		t.Fatalf("got %v", err)
+	}
+	if strings.Contains(out.String(), "op=get") {
+		t.Errorf("logged %q", out.String())
 	}
 }
 
