@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -18,8 +19,11 @@ var passing = []string{
 	"OOM", "BUSY", "MISCONF", "MOVED", "ASK", "UNBLOCKED", "NOQUORUM", "NOGOODSLAVE", "INPROG",
 }
 
-// deniedCodes need an operator.
-var deniedCodes = []string{"NOAUTH", "WRONGPASS", "NOPERM", "DENIED"}
+// shutOutCodes refuse a connection, and deniedCodes need an operator.
+var (
+	shutOutCodes = []string{"NOAUTH", "WRONGPASS", "DENIED"}
+	deniedCodes  = append(slices.Clip(shutOutCodes), "NOPERM")
+)
 
 func classifyReply(err error, text string) Class {
 	// EXECABORT hides why: Redis refused a command inside the MULTI, and
@@ -114,10 +118,7 @@ func isDenied(err error) bool {
 // that the user may not use.
 func IsShutOut(err error) bool {
 	var reply redis.Error
-	if !errors.As(err, &reply) {
-		return false
-	}
-	return hasCode(reply.Error(), "NOAUTH") || hasCode(reply.Error(), "WRONGPASS") || hasCode(reply.Error(), "DENIED")
+	return errors.As(err, &reply) && slices.ContainsFunc(shutOutCodes, func(code string) bool { return hasCode(reply.Error(), code) })
 }
 
 // IsWrongType tells whether Redis refused a command because the key holds
