@@ -26,10 +26,10 @@ var (
 	errVanished   = errors.New("the lock vanished while it was granted")
 )
 
-// fencing numbers a grant. Around the obtain script it sends
+// fencing numbers a grant. In place of the obtain script, or around it, it sends
 //
 //	ZADD fence GT <clock us> m     the counter is never behind the clock
-//	EVALSHA obtain
+//	SET lock NX GET PX             or EVALSHA obtain
 //	ZINCRBY fence 1 m              this grant's number
 //	EXPIRE fence
 //	GET grant                      who was granted before us
@@ -53,7 +53,8 @@ type fencing struct {
 	seed  int64 // microseconds
 	again bool  // no new grant: the record of the last one stays
 
-	fresh    bool // the counter was not there, when the script was sent for the first time
+	token    string // that is asked for
+	fresh    bool   // the counter was not there, when the script was sent for the first time
 	seeded   *redis.IntCmd
 	number   *redis.FloatCmd
 	previous *redis.StringCmd
@@ -76,6 +77,32 @@ func (f *fencing) after(ctx context.Context, pipe redis.Pipeliner) {
 	// Not pipe.Copy: it names a database, and so needs the client's.
 	f.copied = pipe.Do(ctx, "copy", f.keys.lock, f.keys.grant, "replace")
 	f.expiries[1] = pipe.Expire(ctx, f.keys.grant, fenceTTL)
+}
+
+// instead implements standIn. The script is needed only where the lock may be ours
+// already: the client sent the pipeline again, or we ask once more. (SET takes NX with
+// GET since Redis 7.0.)
+func (f *fencing) instead(ctx context.Context, pipe redis.Pipeliner, keys []string, args []any) *redis.Cmd {
+	value, _ := args[0].(string)
+	f.token = tokenOf(value)
+	return pipe.Do(ctx, "set", keys[0], value, "nx", "get", "px", args[2])
+}
+
+// means implements standIn.
+func (f *fencing) means(ctx context.Context, answer *redis.Cmd) *redis.Cmd {
+	there, err := answer.Text()
+	said := redis.NewCmd(ctx)
+	switch {
+	case errors.Is(err, redis.Nil): // nothing was there
+		said.SetVal("OK")
+		return said
+	case err != nil:
+		return answer
+	case tokenOf(there) == f.token:
+		return nil
+	}
+	said.SetErr(redis.Nil)
+	return said
 }
 
 // isFresh tells whether the counter was not there before. A script that the server

@@ -14,6 +14,17 @@ type attendant interface {
 	after(ctx context.Context, pipe redis.Pipeliner)
 }
 
+// standIn is an attendant with a command that mostly does what the script does, at
+// less cost.
+type standIn interface {
+	attendant
+	// instead sends the command.
+	instead(ctx context.Context, pipe redis.Pipeliner, keys []string, args []any) *redis.Cmd
+	// means makes the script's answer of the command's. It is nil if only the script
+	// can tell.
+	means(ctx context.Context, answer *redis.Cmd) *redis.Cmd
+}
+
 type attendantKey struct{}
 
 // attended returns a context under which scripter runs a with the script.
@@ -38,6 +49,12 @@ var _ redis.Scripter = scripter{}
 func (s scripter) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
 	if s.alone(ctx) {
 		return s.UniversalClient.EvalSha(ctx, sha, keys, args...)
+	}
+	if other, ok := ctx.Value(attendantKey{}).(standIn); ok {
+		answer := s.run(ctx, func(pipe redis.Pipeliner) *redis.Cmd { return other.instead(ctx, pipe, keys, args) })
+		if answer = other.means(ctx, answer); answer != nil {
+			return answer
+		}
 	}
 	return s.run(ctx, func(pipe redis.Pipeliner) *redis.Cmd { return pipe.EvalSha(ctx, sha, keys, args...) })
 }
