@@ -71,7 +71,7 @@ func (w *workerInterceptor) availability(ctx context.Context, c *call, next hand
 	case errors.Is(err, redisstate.ErrCorrupt): // of this value only, and for good
 		return nil, unusable(err)
 	case errors.Is(err, redisstate.ErrUnavailable), errors.Is(err, redisstate.ErrClosed):
-		return nil, w.retryLater(c, "Redis is unavailable; the activity will be tried again", RedisUnavailable, err)
+		return nil, w.retryLater(c, "Redis is unavailable; the attempt was given back to Temporal", RedisUnavailable, err)
 	case errors.Is(err, redisstate.ErrDenied):
 		if h := c.res.Health; h == nil || h.Available() { // else it has said so, once
 			w.options.Logger.ErrorContext(ctx, "Redis refuses the worker; activities wait until an operator mends it", "op", "activity", "error", err)

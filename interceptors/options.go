@@ -135,10 +135,18 @@ func (o Options) validate() error {
 		errs = append(errs, o.checkLockKey(fmt.Sprintf("activity type %q", name), o.Policies[name]))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("%w: %w", ErrInvalidOptions, err)
+		return &invalidError{err}
 	}
 	return nil
 }
+
+// invalidError is an ErrInvalidOptions whose text names what is wrong, and only that:
+// whoever passes it on says that options are invalid.
+type invalidError struct{ err error }
+
+func (e *invalidError) Error() string      { return e.err.Error() }
+func (e *invalidError) Unwrap() error      { return e.err }
+func (*invalidError) Is(target error) bool { return target == ErrInvalidOptions }
 
 // checkLockKey refuses a policy whose key function is not there.
 func (o Options) checkLockKey(whose string, p Policy) error {

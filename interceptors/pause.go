@@ -82,14 +82,20 @@ func (p Pause) validate() error {
 	mode("Hold", p.Hold)
 	mode("Retry", p.Retry)
 	mode("Attempts", p.Attempts)
+	orOff := func(name string, m Mode) string {
+		if m == Off {
+			return ""
+		}
+		return ", or Pause." + name + " Off"
+	}
 	if p.HoldFor < 10*time.Millisecond {
-		errs = append(errs, fmt.Errorf("interceptors: Pause.HoldFor is %v; use 10ms or more, 0 for %v, or Pause.Hold Off", p.HoldFor, DefaultHoldFor))
+		errs = append(errs, fmt.Errorf("interceptors: Pause.HoldFor is %v; use 10ms or more, 0 for %v%s", p.HoldFor, DefaultHoldFor, orOff("Hold", p.Hold)))
 	}
 	if p.HoldSlots < 1 {
-		errs = append(errs, fmt.Errorf("interceptors: Pause.HoldSlots is %d; use 1 or more, 0 for half of the worker's slots, or Pause.Hold Off", p.HoldSlots))
+		errs = append(errs, fmt.Errorf("interceptors: Pause.HoldSlots is %d; use 1 or more, 0 for half of the worker's slots%s", p.HoldSlots, orOff("Hold", p.Hold)))
 	}
 	if p.OutageBudget < time.Second {
-		errs = append(errs, fmt.Errorf("interceptors: Pause.OutageBudget is %v; use 1s or more, 0 for %v, or Pause.Attempts Off", p.OutageBudget, DefaultOutageBudget))
+		errs = append(errs, fmt.Errorf("interceptors: Pause.OutageBudget is %v; use 1s or more, 0 for %v%s", p.OutageBudget, DefaultOutageBudget, orOff("Attempts", p.Attempts)))
 	}
 	return errors.Join(errs...)
 }

@@ -57,11 +57,15 @@ func TestOptionsNameEveryMistake(t *testing.T) {
 		RetryDelay:    time.Millisecond,
 		DefaultPolicy: Policy{Lock: 7},
 		Policies:      map[string]Policy{"": {}, "charge": {Status: 9}},
+		Pause:         Pause{Hold: Off, HoldFor: -1, OutageBudget: -1},
 	}.Validate()
 	if !errors.Is(err, ErrInvalidOptions) {
 		t.Fatalf("Validate gave %v, want ErrInvalidOptions", err)
 	}
-	for _, part := range []string{"RetryDelay", "policy of the default: Lock", "empty activity type", `activity type "charge": Status`} {
+	if strings.Contains(err.Error(), "Pause.Hold Off") { // it is
+		t.Errorf("the error offers what is set: %v", err)
+	}
+	for _, part := range []string{"Pause.HoldFor", "Pause.Attempts Off", "RetryDelay", "policy of the default: Lock", "empty activity type", `activity type "charge": Status`} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("the error does not name %q: %v", part, err)
 		}

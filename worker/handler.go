@@ -33,7 +33,7 @@ func (p *Plugin) ready(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !rt.health.Available() { // the monitors have logged why
-		reply(w, http.StatusServiceUnavailable, notAnswering)
+		reply(w, http.StatusServiceUnavailable, unavailable)
 		return
 	}
 	if rt.health.known() && rt.looked() {
@@ -44,13 +44,13 @@ func (p *Plugin) ready(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	if err := rt.check(ctx); err != nil {
 		p.options.Logger.WarnContext(ctx, "not ready", "op", "readyz", "error", err)
-		reply(w, http.StatusServiceUnavailable, notAnswering)
+		reply(w, http.StatusServiceUnavailable, unavailable)
 		return
 	}
 	reply(w, http.StatusOK, "ready")
 }
 
-const notAnswering = "redis does not answer"
+const unavailable = "redis is not available"
 
 func reply(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

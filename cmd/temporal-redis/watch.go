@@ -79,6 +79,9 @@ func watch(ctx context.Context, args []string, s streams, env lookup) (err error
 	})
 	events, ended, err := w.subscribe(listening, hub)
 	if patience.Stop(); err != nil {
+		if !w.all && w.temporal == "" && errors.Is(err, notifier.ErrUnavailable) {
+			err = fmt.Errorf("%w; --temporal HOST:PORT has the Temporal server asked while Redis is away", err)
+		}
 		return err
 	}
 	return w.follow(ctx, hub, events, ended, w.show(s), s.err)

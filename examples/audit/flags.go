@@ -16,14 +16,15 @@ import (
 
 // settings are what the command line says.
 type settings struct {
-	file      string // workflow file, "" for the built-in one
-	redis     string
-	temporal  string // "" for a dev server of our own
-	namespace string
-	tree      string // "" for what the file says
-	out       string // likewise
-	chaos     bool
-	nearCache int64 // bytes, for tests; 0 for the default
+	file       string // workflow file, "" for the built-in one
+	redis      string
+	redisGiven bool   // be it what is the default
+	temporal   string // "" for a dev server of our own
+	namespace  string
+	tree       string // "" for what the file says
+	out        string // likewise
+	chaos      bool
+	nearCache  int64 // bytes, for tests; 0 for the default
 }
 
 // embedded is the Redis of a demo that was not told of another.
@@ -76,6 +77,7 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 			return s, fmt.Errorf("%w: the name of the workflow file is empty; name one, or leave it out", errInput)
 		}
 	}
+	flags.Visit(func(f *flag.Flag) { s.redisGiven = s.redisGiven || f.Name == "redis" })
 	return s, s.validate()
 }
 
@@ -87,7 +89,7 @@ func (s settings) validate() error {
 	if err := (redisstate.Options{URL: s.redis}).Validate(); err != nil {
 		return refuse("--redis", err.Error())
 	}
-	if s.chaos && s.redis != embedded {
+	if s.chaos && s.redisGiven {
 		return refuse("--chaos", "kills Redis in mid-run, and does so only to one that the demo itself starts, not to what --redis names; leave out --redis, or --chaos")
 	}
 	if _, port, err := net.SplitHostPort(s.temporal); s.temporal != "" && (err != nil || port == "") {

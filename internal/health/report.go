@@ -60,8 +60,7 @@ func (r *reporter) measure(s step) {
 	r.counted = s.now
 }
 
-const remedy = "check user, password, ACL rules and TLS settings of this client (REDIS_USERNAME, REDIS_PASSWORD, REDIS_TLS_CA); " +
-	"what waits goes on by itself once Redis lets it in"
+const remedy = "check user, password, ACL rules and TLS settings of this client (REDIS_USERNAME, REDIS_PASSWORD, REDIS_TLS_CA)"
 
 // log says that an outage began or ended, and once in each that access is refused.
 // It is called by the probing goroutine only.
@@ -70,11 +69,11 @@ func (r *reporter) log(ctx context.Context, s step) {
 	switch {
 	case s.after.State == Down && s.after.Class == rediserr.Denied && (began || !r.told):
 		r.told = true
-		r.logger.ErrorContext(ctx, "Redis refuses access; work that needs it waits",
+		r.logger.ErrorContext(ctx, "Redis refuses access; what waits for it goes on by itself once it lets the client in",
 			"op", "health", "client", r.name, "reason", string(s.after.Reason), "remedy", remedy)
 	case began:
 		r.told = false
-		r.logger.WarnContext(ctx, "Redis is away; work that needs it waits",
+		r.logger.WarnContext(ctx, "Redis is away; what waits for it goes on by itself",
 			"op", "health", "client", r.name, "reason", string(s.after.Reason))
 	case ended:
 		r.told = false
