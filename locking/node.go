@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/bsm/redislock"
@@ -61,7 +62,7 @@ type node struct {
 
 func newNode(client redis.UniversalClient, now clock, log *slog.Logger) *node {
 	p := newPipes(client, log)
-	return &node{client: client, pipes: p, locks: redislock.New(scripter{client, p}), now: now, rest: rest{began: time.Now()}}
+	return &node{client: client, pipes: p, locks: redislock.New(scripter{client, p, new(atomic.Bool)}), now: now, rest: rest{began: time.Now()}}
 }
 
 // vote is what one master granted.

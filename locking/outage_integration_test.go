@@ -86,6 +86,43 @@ func TestManager_tells_outages_from_refusals(t *testing.T) {
 			}
 		})
 	}
+	t.Run("scripts no more", func(t *testing.T) { // whoever can take a lock can give it back
+		t.Parallel()
+		server := redistest.Start(t, redistest.WithUser("locker", "on", ">pw", "+@all", "~*"))
+		control := server.ControlClient(t)
+		rule := func(rule string) {
+			if err := control.Do(t.Context(), "acl", "setuser", "locker", rule).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		options := server.Options()
+		options.Username, options.Password = "locker", "pw"
+		client := redis.NewClient(options)
+		t.Cleanup(func() { _ = client.Close() })
+		m, err := locking.New(client, quiet(brief))
+		if err != nil {
+			t.Fatal(err)
+		}
+		closeLater(t, m)
+		lease, err := m.Acquire(t.Context(), "r")
+		if err != nil {
+			t.Fatal(err)
+		}
+		rule("-@scripting")
+		if err := lease.Release(t.Context()); !errors.Is(err, locking.ErrDenied) {
+			t.Errorf("its release gave %v", err)
+		}
+		if _, err := m.Acquire(t.Context(), "other"); !errors.Is(err, locking.ErrDenied) {
+			t.Errorf("the next one got %v", err)
+		}
+		rule("+@scripting")
+		if lease, err = m.Acquire(t.Context(), "other"); err != nil {
+			t.Fatal(err)
+		}
+		if err := lease.Release(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("no memory", func(t *testing.T) {
 		t.Parallel()
 		server := redistest.Start(t)

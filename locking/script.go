@@ -2,8 +2,12 @@ package locking
 
 import (
 	"context"
+	"errors"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/temporal-redis/internal/rediserr"
 )
 
 // attendant adds commands around a script call. All of them travel in one
@@ -39,31 +43,48 @@ func attended(ctx context.Context, a attendant) context.Context {
 // A script that the server does not know (a new server, SCRIPT FLUSH, a
 // fail-over) is sent again as EVAL by go-redis, which makes the server remember
 // it.
+//
+// A stand-in is used only where scripts run: who may have a lock, but not give it back
+// or keep it, is to be refused at once.
 type scripter struct {
 	redis.UniversalClient
 	pipes *pipes
+	runs  *atomic.Bool // the last script ran
 }
 
 var _ redis.Scripter = scripter{}
 
 func (s scripter) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
 	if s.alone(ctx) {
-		return s.UniversalClient.EvalSha(ctx, sha, keys, args...)
+		return s.noted(s.UniversalClient.EvalSha(ctx, sha, keys, args...))
 	}
-	if other, ok := ctx.Value(attendantKey{}).(standIn); ok {
+	if other, ok := ctx.Value(attendantKey{}).(standIn); ok && s.runs.Load() {
 		answer := s.run(ctx, func(pipe redis.Pipeliner) *redis.Cmd { return other.instead(ctx, pipe, keys, args) })
 		if answer = other.means(ctx, answer); answer != nil {
 			return answer
 		}
 	}
-	return s.run(ctx, func(pipe redis.Pipeliner) *redis.Cmd { return pipe.EvalSha(ctx, sha, keys, args...) })
+	return s.noted(s.run(ctx, func(pipe redis.Pipeliner) *redis.Cmd { return pipe.EvalSha(ctx, sha, keys, args...) }))
 }
 
 func (s scripter) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
 	if s.alone(ctx) {
-		return s.UniversalClient.Eval(ctx, script, keys, args...)
+		return s.noted(s.UniversalClient.Eval(ctx, script, keys, args...))
 	}
-	return s.run(ctx, func(pipe redis.Pipeliner) *redis.Cmd { return pipe.Eval(ctx, script, keys, args...) })
+	return s.noted(s.run(ctx, func(pipe redis.Pipeliner) *redis.Cmd { return pipe.Eval(ctx, script, keys, args...) }))
+}
+
+// noted takes note of whether a script ran.
+func (s scripter) noted(answer *redis.Cmd) *redis.Cmd {
+	switch err := answer.Err(); {
+	case err == nil, errors.Is(err, redis.Nil):
+		if !s.runs.Load() {
+			s.runs.Store(true)
+		}
+	case classOf(err) == rediserr.Denied:
+		s.runs.Store(false)
+	}
+	return answer
 }
 
 // alone tells whether a script goes as a command of its own: a Cluster's client sends
