@@ -73,14 +73,28 @@ func (w *workerInterceptor) availability(ctx context.Context, c *call, next hand
 	case errors.Is(err, redisstate.ErrUnavailable), errors.Is(err, redisstate.ErrClosed):
 		return nil, w.retryLater(c, "Redis is unavailable; the attempt was given back to Temporal", RedisUnavailable, err)
 	case errors.Is(err, redisstate.ErrDenied):
-		if h := c.res.Health; h == nil || h.Available() { // else it has said so, once
-			w.options.Logger.ErrorContext(ctx, "Redis refuses the worker; activities wait until an operator mends it", "op", "activity", "error", err)
+		if h := c.res.Health; h != nil && !h.Available() { // it has said so, once
+			w.noteAway()
+		} else if !w.wasAway() {
+			w.options.Logger.ErrorContext(ctx, "Redis refuses the worker: an operator has to mend it", "op", "activity", "error", err)
 		}
 		return nil, w.retryLater(c, "Redis refused access; check username, password, ACL rules and TLS settings", RedisDenied, err)
 	case errors.Is(err, locking.ErrNotAcquired):
 		return nil, w.retryLater(c, "the lock is held by another activity of the workflow", LockContended, err)
 	}
 	return nil, err
+}
+
+// awayFor is for how long after an outage errors may still be of it: clients repeat what
+// a dial met for up to a second.
+const awayFor = 5 * time.Second
+
+// noteAway notes that Redis is known to be away.
+func (w *workerInterceptor) noteAway() { w.away.Store(time.Now().UnixNano()) }
+
+// wasAway tells whether it was a moment ago.
+func (w *workerInterceptor) wasAway() bool {
+	return time.Since(time.Unix(0, w.away.Load())) < awayFor
 }
 
 // retryLater asks Temporal for another attempt after a jittered delay.

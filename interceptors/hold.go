@@ -96,6 +96,7 @@ func (h *holding) wait(ctx context.Context, away bool) bool {
 		h.again = min(max(2*h.again, firstAgain), lastAgain)
 		return h.sleep(ctx, over, stopping, h.spread(h.again)) && h.resume(ctx)
 	}
+	defer h.worker.noteAway()
 	for {
 		changed := health.Changed()
 		if health.Available() {

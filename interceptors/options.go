@@ -140,8 +140,8 @@ func (o Options) validate() error {
 	return nil
 }
 
-// invalidError is an ErrInvalidOptions whose text names what is wrong, and only that:
-// whoever passes it on says that options are invalid.
+// invalidError is an ErrInvalidOptions whose text names what is wrong, and only that: New
+// and worker.NewPlugin pass it on behind the words that options are invalid.
 type invalidError struct{ err error }
 
 func (e *invalidError) Error() string      { return e.err.Error() }

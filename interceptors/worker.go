@@ -19,6 +19,7 @@ type workerInterceptor struct {
 	metrics  *telemetry.Metrics
 	steps    []step
 	holders  atomic.Int64 // attempts that hold
+	away     atomic.Int64 // when Redis was last known to be away, in nanoseconds since 1970
 }
 
 // NewWorker returns the interceptor for the activities and workflows of a

@@ -82,8 +82,8 @@ func (p *Plugin) check(ctx context.Context, rt *runtime) error {
 	if p.options.FailFast || !errors.Is(err, redisstate.ErrUnavailable) {
 		return fmt.Errorf("worker: start: %w", err)
 	}
-	p.options.Logger.Warn("the worker starts without Redis and is not ready until it answers; "+
-		"activities that need it are tried again", "op", "start", "error", err)
+	p.options.Logger.Warn("the worker starts without Redis and is not ready until it answers",
+		"op", "start", "error", err)
 	return nil
 }
 
