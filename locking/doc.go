@@ -1,7 +1,8 @@
 // Package locking gives out leases: the right to a resource, named by a string,
 // for a time that is prolonged in the background until the holder gives it back
 // or loses it. It stands on bsm/redislock and one Redis master, or a majority of
-// several independent ones (Redlock). docs/locking.md tells why it holds.
+// several independent ones (Redlock), of version 7.0 or newer. docs/locking.md tells why
+// it holds.
 //
 //	lease, err := manager.Acquire(ctx, "default/order-17")
 //	if err != nil { ... }                    // ErrNotAcquired, ErrUnavailable

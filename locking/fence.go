@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/temporal-redis/internal/rediserr"
 )
 
 // fenceMember is the one member of a fence counter, which is a sorted set
@@ -54,6 +56,7 @@ type fencing struct {
 	again bool  // no new grant: the record of the last one stays
 
 	token    string // that is asked for
+	by       string // who has the lock, if another has; "": unknown
 	fresh    bool   // the counter was not there, when the script was sent for the first time
 	seeded   *redis.IntCmd
 	number   *redis.FloatCmd
@@ -83,9 +86,9 @@ func (f *fencing) after(ctx context.Context, pipe redis.Pipeliner) {
 // already: the client sent the pipeline again, or we ask once more. (SET takes NX with
 // GET since Redis 7.0.)
 func (f *fencing) instead(ctx context.Context, pipe redis.Pipeliner, keys []string, args []any) *redis.Cmd {
-	value, _ := args[0].(string)
+	value, ttl := args[0].(string), args[2] //nolint:forcetypeassert,errcheck // as redislock has it, and our tests
 	f.token = tokenOf(value)
-	return pipe.Do(ctx, "set", keys[0], value, "nx", "get", "px", args[2])
+	return pipe.Do(ctx, "set", keys[0], value, "nx", "get", "px", ttl)
 }
 
 // means implements standIn.
@@ -96,26 +99,30 @@ func (f *fencing) means(ctx context.Context, answer *redis.Cmd) *redis.Cmd {
 	case errors.Is(err, redis.Nil): // nothing was there
 		said.SetVal("OK")
 		return said
+	case classOf(err) == rediserr.Permanent && !rediserr.IsWrongType(err): // a server older than that
+		return nil
 	case err != nil:
-		return answer
+		said.SetErr(err)
+		return said
 	case tokenOf(there) == f.token:
 		return nil
 	}
+	f.by = tokenOf(there)
 	said.SetErr(redis.Nil)
 	return said
 }
 
-// isFresh tells whether the counter was not there before. A script that the server
-// did not know is sent again, and the counter is there by then.
+// isFresh tells whether the counter was not there before. What is sent again (a script
+// that the server did not know, the script after its stand-in) finds the counter there.
 func (f *fencing) isFresh() bool {
 	return f.fresh || (f.seeded != nil && f.seeded.Err() == nil && f.seeded.Val() > 0)
 }
 
-// holder is the token of who has the lock, if it was not granted: whoever was
-// granted last. "" if unknown.
+// holder is the token of who has the lock, if it was not granted; from a script, of who
+// was granted last. "" if unknown.
 func (f *fencing) holder() string {
-	if f.previous == nil {
-		return ""
+	if f.by != "" || f.previous == nil {
+		return f.by
 	}
 	return tokenOf(f.previous.Val())
 }

@@ -246,23 +246,33 @@ func TestNode_refuses_what_it_cannot_number(t *testing.T) {
 		"the clock of redis is in the next century": {func(f *fixture) {
 			f.server.SetTime(time.Date(2150, 1, 1, 0, 0, 0, 0, time.UTC))
 		}, rediserr.Permanent, "clock of the Redis server"},
-		"redis is out of reach": {func(f *fixture) { f.server.Close() }, rediserr.Unavailable, "refused"},
-		"redis is loading":      {func(f *fixture) { f.server.SetError("LOADING Redis is loading the dataset in memory") }, rediserr.Unavailable, "LOADING"},
-		"access is denied":      {func(f *fixture) { f.server.SetError("NOPERM this user has no permissions") }, rediserr.Denied, "NOPERM"},
+		"the lock is of another type": {func(f *fixture) { _, _ = f.server.Lpush(f.keys.lock, "x") }, rediserr.Permanent, "WRONGTYPE"},
+		"redis is out of reach":       {func(f *fixture) { f.server.Close() }, rediserr.Unavailable, "refused"},
+		"redis is loading":            {func(f *fixture) { f.server.SetError("LOADING Redis is loading the dataset in memory") }, rediserr.Unavailable, "LOADING"},
+		"access is denied":            {func(f *fixture) { f.server.SetError("NOPERM this user has no permissions") }, rediserr.Denied, "NOPERM"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFixture(t)
-			test.spoil(f)
-			_, err := f.obtain(t.Context(), f.keys, want{token: newToken(), ttl: time.Second})
-			if err == nil {
-				t.Fatal("granted")
-			}
-			if got := classOf(err); got != test.class {
-				t.Fatalf("class %s of %v; want %s", got, err, test.class)
-			}
-			if !strings.Contains(err.Error(), test.cause) {
-				t.Fatalf("%v does not tell %q", err, test.cause)
+			for _, before := range []bool{false, true} { // by the script, and by what stands in for it
+				f := newFixture(t)
+				if before {
+					if strings.Contains(test.cause, "clock") {
+						continue // which is known by then
+					}
+					f.give(t, f.grant(t, newToken()))
+				}
+				f.server.Del(f.keys.fence)
+				test.spoil(f)
+				_, err := f.obtain(t.Context(), f.keys, want{token: newToken(), ttl: time.Second})
+				if err == nil {
+					t.Fatal("granted")
+				}
+				if got := classOf(err); got != test.class {
+					t.Fatalf("class %s of %v; want %s", got, err, test.class)
+				}
+				if !strings.Contains(err.Error(), test.cause) {
+					t.Fatalf("%v does not tell %q", err, test.cause)
+				}
 			}
 		})
 	}

@@ -44,8 +44,8 @@ func attended(ctx context.Context, a attendant) context.Context {
 // fail-over) is sent again as EVAL by go-redis, which makes the server remember
 // it.
 //
-// A stand-in is used only where scripts run: who may have a lock, but not give it back
-// or keep it, is to be refused at once.
+// A stand-in is used only while scripts run, as far as is known from the last one: who
+// may have a lock, but not give it back or keep it, is to be refused at once.
 type scripter struct {
 	redis.UniversalClient
 	pipes *pipes
@@ -81,8 +81,10 @@ func (s scripter) noted(answer *redis.Cmd) *redis.Cmd {
 		if !s.runs.Load() {
 			s.runs.Store(true)
 		}
-	case classOf(err) == rediserr.Denied:
-		s.runs.Store(false)
+	default:
+		if class := classOf(err); class == rediserr.Denied || class == rediserr.Permanent {
+			s.runs.Store(false) // a server without EVAL says that it does not know it
+		}
 	}
 	return answer
 }

@@ -79,7 +79,7 @@ func watch(ctx context.Context, args []string, s streams, env lookup) (err error
 	})
 	events, ended, err := w.subscribe(listening, hub)
 	if patience.Stop(); err != nil {
-		if !w.all && w.temporal == "" && errors.Is(err, notifier.ErrUnavailable) {
+		if !w.all && w.after == 0 && w.temporal == "" && errors.Is(err, notifier.ErrUnavailable) {
 			err = fmt.Errorf("%w; --temporal HOST:PORT has the Temporal server asked while Redis is away", err)
 		}
 		return err
