@@ -37,7 +37,7 @@ type Chaos struct {
 // Counts is what a proxy did so far.
 type Counts struct {
 	Connections    int // accepted
-	Refused        int // turned away because the server could not be reached
+	Refused        int // turned away: the server could not be reached, or Refuse came first
 	Resets         int // connections closed by Reset and Chaos.ResetCommand
 	RepliesLost    int // replies thrown away with their connection
 	Swallowed      int // pieces that a black hole took
@@ -219,25 +219,27 @@ func (p *Proxy) accept(listener net.Listener) {
 			}
 			return
 		}
-		p.running.Go(func() { p.serve(client) })
+		p.running.Go(func() { p.serve(listener, client) })
 	}
 }
 
-func (p *Proxy) serve(client net.Conn) {
+// serve carries a connection. One that was accepted a moment before Refuse, and is not
+// carried by then, is refused: nobody could reset it.
+func (p *Proxy) serve(listener net.Listener, client net.Conn) {
 	server, err := (&net.Dialer{}).DialContext(p.ctx, "tcp", p.target)
 	l := &link{client: client}
 	if err == nil {
 		l.server = server
 	}
 	p.mu.Lock()
+	served := err == nil && !p.closed && p.listener == listener
 	switch {
-	case err != nil:
-		p.counts.Refused++
-	case !p.closed:
+	case served:
 		p.counts.Connections++
 		p.links[l] = struct{}{}
+	case !p.closed:
+		p.counts.Refused++
 	}
-	served := err == nil && !p.closed
 	p.mu.Unlock()
 	if served {
 		p.running.Go(func() { p.pass(l, ToServer) })

@@ -283,3 +283,35 @@ func TestProxyToNobodyTurnsClientsAway(t *testing.T) {
 	}
 	p.Close()
 }
+
+// A connection that the proxy has taken, but does not carry yet, is refused too: it would
+// outlive the Reset that comes next.
+func TestRefuseCatchesWhatIsBeingTaken(t *testing.T) {
+	t.Parallel()
+	target, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = target.Close() }()
+	p := Start(t, target.Addr().String())
+	p.mu.Lock() // it cannot carry yet
+	client := dial(t, p)
+	server, err := target.Accept() // it was taken
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = server.Close() }()
+	_ = p.listener.Close() // as Refuse does
+	p.listener = nil
+	p.mu.Unlock()
+	p.Reset()
+	if err := client.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(client); isTimeout(err) {
+		t.Error("it lives")
+	}
+	if c := p.Counts(); c.Refused != 1 || c.Connections != 0 {
+		t.Errorf("the proxy counts %+v", c)
+	}
+}
