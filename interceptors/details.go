@@ -27,9 +27,10 @@ type record struct {
 	// and when, in Unix nanoseconds of the server's clock.
 	Attempt int32 `json:"attempt,omitempty"`
 	Ended   int64 `json:"ended,omitempty"`
-	// Hold is the attempt that waits for Redis now, and Until, in Unix
-	// nanoseconds, for how long at most.
+	// Hold is the attempt that waits for Redis now, Since when and Until when at
+	// most, in Unix nanoseconds.
 	Hold  int32 `json:"hold,omitempty"`
+	Since int64 `json:"since,omitempty"`
 	Until int64 `json:"until,omitempty"`
 }
 
@@ -56,15 +57,22 @@ func recordIn(p *commonpb.Payload) (r record, ok bool) {
 }
 
 // Holding tells whether the heartbeat details of a pending activity, as the
-// server has them, say that the given attempt waits for Redis. It is false where
-// the host's codec encrypts them.
-func Holding(details *commonpb.Payloads, attempt int32) bool {
+// server has them, say that the given attempt waits for Redis, and since when, by its
+// worker's clock (zero if a worker of an earlier release does not say). It is false
+// where the host's codec encrypts them.
+func Holding(details *commonpb.Payloads, attempt int32) (since time.Time, holds bool) {
 	all := details.GetPayloads()
 	if len(all) == 0 {
-		return false
+		return time.Time{}, false
 	}
 	r, _ := recordIn(all[len(all)-1])
-	return r.Hold > 0 && r.Hold == attempt && time.Now().UnixNano() < r.Until
+	if r.Hold <= 0 || r.Hold != attempt || time.Now().UnixNano() >= r.Until {
+		return time.Time{}, false
+	}
+	if r.Since > 0 {
+		since = time.Unix(0, r.Since)
+	}
+	return since, true
 }
 
 // details are the heartbeat details of one attempt: those that the user's code
@@ -127,7 +135,7 @@ func readDetails(ctx context.Context, below interceptor.ActivityOutboundIntercep
 		}
 		if found, ours := recordIn(r.Payload()); ours {
 			found.Outages = min(found.Outages, max(info.Attempt-1, 0))
-			found.Hold, found.Until = 0, 0
+			found.Hold, found.Since, found.Until = 0, 0, 0
 			if found.Attempt == info.Attempt-1 { // nothing but waiting since
 				found.Paused += max(info.StartedTime.Sub(time.Unix(0, found.Ended)), 0)
 			}
@@ -162,7 +170,7 @@ const leaveTimeout = 5 * time.Second
 func (d *details) leave(ctx context.Context, info activity.Info, change func(*record)) {
 	d.mu.Lock()
 	change(&d.record)
-	d.record.Hold, d.record.Until = 0, 0
+	d.record.Hold, d.record.Since, d.record.Until = 0, 0, 0
 	ended := ctx.Err() != nil
 	if !ended {
 		d.send(ctx)
@@ -179,7 +187,7 @@ func (d *details) leave(ctx context.Context, info activity.Info, change func(*re
 func (d *details) hold(ctx context.Context, attempt int32, until time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.record.Hold, d.record.Until = attempt, until.UnixNano()
+	d.record.Hold, d.record.Since, d.record.Until = attempt, time.Now().UnixNano(), until.UnixNano()
 	d.send(ctx)
 }
 
@@ -187,7 +195,7 @@ func (d *details) hold(ctx context.Context, attempt int32, until time.Time) {
 func (d *details) held(ctx context.Context, took time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.record.Hold, d.record.Until = 0, 0
+	d.record.Hold, d.record.Since, d.record.Until = 0, 0, 0
 	d.record.Paused = plus(d.record.Paused, took)
 	d.send(ctx)
 }

@@ -187,8 +187,11 @@ func (r *states) pending(a *workflowpb.PendingActivityInfo) {
 	switch a.GetState() {
 	case enumspb.PENDING_ACTIVITY_STATE_STARTED:
 		task.Status = notifier.StatusRunning
-		if interceptors.Holding(a.GetHeartbeatDetails(), a.GetAttempt()) {
+		if since, holds := interceptors.Holding(a.GetHeartbeatDetails(), a.GetAttempt()); holds {
 			task.Status, task.Reason = notifier.StatusPaused, "redis"
+			if !since.IsZero() { // heartbeats come while it waits
+				task.Time = since.UTC()
+			}
 		}
 		return
 	case enumspb.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED, enumspb.PENDING_ACTIVITY_STATE_PAUSE_REQUESTED:

@@ -157,7 +157,8 @@ func racePaused(ctx context.Context, t *testing.T) map[string]*history.History {
 }
 
 func isHeld(a *workflowpb.PendingActivityInfo) bool {
-	return interceptors.Holding(a.GetHeartbeatDetails(), a.GetAttempt())
+	_, holds := interceptors.Holding(a.GetHeartbeatDetails(), a.GetAttempt())
+	return holds
 }
 
 // pending waits until an activity of the run is like this.
