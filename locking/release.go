@@ -108,7 +108,9 @@ func (c *quorumClaim) giveUp(ctx context.Context, i int, waited func()) error {
 		}
 	default:
 		if i == c.home(c.keys) && !c.single() && c.grant().fence > 0 {
-			c.await() // it may have waiters, and had no part in the lease
+			if c.await() { // it may have waiters, and had no part in the lease
+				c.spawn(func() { c.wake(ctx, nil) })
+			}
 		}
 		return errFree
 	}

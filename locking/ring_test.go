@@ -63,6 +63,28 @@ func TestRelease_wakes_a_waiter_when_a_majority_is_free(t *testing.T) {
 	}
 }
 
+// A home that had no part in the lease may be the last to be looked at, when the others
+// have released already.
+func TestRelease_wakes_a_waiter_when_the_home_comes_last(t *testing.T) {
+	t.Parallel()
+	p := convene(t, 3)
+	home := p.home(p.keys)
+	p.down(home)
+	c := p.take()
+	p.tasks.Wait()
+	p.back(home)
+	if err := p.servers[home].Set(p.keys.mark, "1"); err != nil {
+		t.Fatal(err)
+	}
+	place := p.nodes[home].lanes.enter(p.keys.lock) // something is on its way
+	p.give(c)
+	place.leave()
+	p.tasks.Wait()
+	if !p.servers[home].Exists(p.keys.queue) {
+		t.Error("nobody is woken")
+	}
+}
+
 func TestCrew_stays_for_a_while(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
