@@ -9,19 +9,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/compozy/temporal-redis/internal/redistest/mini"
 	"github.com/compozy/temporal-redis/internal/telemetry"
 )
 
 func TestHub_says_in_bounded_time_that_Redis_is_down(t *testing.T) {
 	t.Parallel()
-	server := miniredis.NewMiniRedis()
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
+	server := mini.Start(t)
 	client := clientOf(t, server)
 	server.Close()
 	h := openHub(t, client, SubscriberOptions{ConnectTimeout: 200 * time.Millisecond})

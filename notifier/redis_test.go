@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/temporal-redis/internal/keys"
+	"github.com/compozy/temporal-redis/internal/redistest/mini"
 )
 
 const patience = 30 * time.Second
@@ -19,11 +20,7 @@ const patience = 30 * time.Second
 // embedded is a Redis in this process, and a client of it.
 func embedded(t *testing.T) (*miniredis.Miniredis, *redis.Client) {
 	t.Helper()
-	server := miniredis.NewMiniRedis()
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
+	server := mini.Start(t)
 	return server, clientOf(t, server)
 }
 

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/compozy/temporal-redis/internal/leak"
+	"github.com/compozy/temporal-redis/internal/redistest/mini"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, leak.DeadDial()) }
@@ -22,11 +23,7 @@ func quiet() Options {
 // newServer is a Redis whose time moves by FastForward.
 func newServer(t testing.TB) *miniredis.Miniredis {
 	t.Helper()
-	server := miniredis.NewMiniRedis()
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
+	server := mini.Start(t)
 	return server
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/compozy/temporal-redis/internal/redistest/mini"
 	"github.com/compozy/temporal-redis/redisstate"
 )
 
@@ -20,11 +21,7 @@ const patience = 30 * time.Second
 
 func newMini(t *testing.T) *miniredis.Miniredis {
 	t.Helper()
-	server := miniredis.NewMiniRedis()
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
+	server := mini.Start(t)
 	return server
 }
 

@@ -12,17 +12,14 @@ import (
 	"github.com/alicebob/miniredis/v2"
 
 	"github.com/compozy/temporal-redis/interceptors"
+	"github.com/compozy/temporal-redis/internal/redistest/mini"
 	"github.com/compozy/temporal-redis/redisstate"
 	"github.com/compozy/temporal-redis/worker"
 )
 
 func startMini(t *testing.T) *miniredis.Miniredis {
 	t.Helper()
-	server := miniredis.NewMiniRedis()
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
+	server := mini.Start(t)
 	return server
 }
 

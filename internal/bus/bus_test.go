@@ -13,17 +13,14 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/temporal-redis/internal/rediserr"
+	"github.com/compozy/temporal-redis/internal/redistest/mini"
 )
 
 const patience = 30 * time.Second
 
 func open(t *testing.T) (*Bus, *miniredis.Miniredis) {
 	t.Helper()
-	server := miniredis.NewMiniRedis()
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
+	server := mini.Start(t)
 	client := redis.NewClient(&redis.Options{Addr: server.Addr(), ContextTimeoutEnabled: true, MaxRetries: -1})
 	t.Cleanup(func() { _ = client.Close() })
 	b := New(client, Options{

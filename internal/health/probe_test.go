@@ -15,15 +15,12 @@ import (
 	"github.com/compozy/temporal-redis/internal/keys"
 	"github.com/compozy/temporal-redis/internal/redisdial"
 	"github.com/compozy/temporal-redis/internal/rediserr"
+	"github.com/compozy/temporal-redis/internal/redistest/mini"
 )
 
 func newMini(t *testing.T) *miniredis.Miniredis {
 	t.Helper()
-	server := miniredis.NewMiniRedis()
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
+	server := mini.Start(t)
 	return server
 }
 

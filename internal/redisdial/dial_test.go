@@ -9,12 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
 	"github.com/compozy/temporal-redis/internal/leak"
 	"github.com/compozy/temporal-redis/internal/redisdial"
+	"github.com/compozy/temporal-redis/internal/redistest/mini"
 )
 
 // lines counts what go-redis writes about dials, for the whole process.
@@ -36,13 +36,9 @@ func TestMain(m *testing.M) {
 // away is the address of a server that is closed, and what opens it.
 func away(t *testing.T) (string, func()) {
 	t.Helper()
-	server := miniredis.NewMiniRedis()
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
+	server := mini.Start(t)
 	address := server.Addr()
 	server.Close()
-	t.Cleanup(server.Close)
 	return address, func() {
 		if err := server.Restart(); err != nil {
 			t.Fatal(err)

@@ -1,0 +1,35 @@
+// Package mini starts embedded servers that tests stop and start again.
+//
+// The system gives a listener without a port of its own one that outgoing connections
+// use too: when such a server is stopped, any of them may take its port, and then it
+// cannot start again. These have ports that the tests of all processes share out.
+//
+// It is not for what miniredis proves nothing about: see package redistest.
+package mini
+
+import (
+	"testing"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"github.com/compozy/temporal-redis/internal/loopback"
+)
+
+// Start runs an empty server until the end of the test. Its time moves by FastForward.
+func Start(tb testing.TB) *miniredis.Miniredis {
+	tb.Helper()
+	port, err := loopback.Port()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	server := miniredis.NewMiniRedis()
+	if err := server.StartAddr(loopback.Address(port)); err != nil {
+		loopback.Release(port)
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		server.Close()
+		loopback.Release(port)
+	})
+	return server
+}
