@@ -5,6 +5,7 @@ package redisstate_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -67,6 +68,19 @@ func await(t *testing.T, conn *redisstate.Conn, want redisstate.HealthState, rea
 	}
 }
 
+// awaitAvailable waits until nothing pauses any more: up, or degraded.
+func awaitAvailable(t *testing.T, conn *redisstate.Conn, within time.Duration) time.Duration {
+	t.Helper()
+	began := time.Now()
+	for !conn.Health().Available() {
+		if time.Since(began) > within {
+			t.Fatalf("after %v it is %+v", within, conn.Health().Status())
+		}
+		<-time.After(time.Millisecond)
+	}
+	return time.Since(began)
+}
+
 // traffic uses the connection until the function that it returns is called.
 func traffic(conn *redisstate.Conn, callers int) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -90,29 +104,30 @@ func traffic(conn *redisstate.Conn, callers int) (stop func()) {
 func TestHealth_finds_a_server_that_is_gone_and_that_is_back(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		away   func(*redistest.Server, *faultproxy.Proxy) error
-		back   func(*testing.T, *redistest.Server, *faultproxy.Proxy) error
-		reason string
+		away      func(*redistest.Server, *faultproxy.Proxy) error
+		back      func(*testing.T, *redistest.Server, *faultproxy.Proxy) error
+		reason    string
+		swallowed time.Duration // for which a probe waits whose answer is lost
 	}{
 		"kill -9 and restart": {
-			func(s *redistest.Server, _ *faultproxy.Proxy) error { s.Kill(); return nil },
-			func(t *testing.T, s *redistest.Server, _ *faultproxy.Proxy) error { return s.Restart(t.Context()) },
-			"connection",
+			away:   func(s *redistest.Server, _ *faultproxy.Proxy) error { s.Kill(); return nil },
+			back:   func(t *testing.T, s *redistest.Server, _ *faultproxy.Proxy) error { return s.Restart(t.Context()) },
+			reason: "connection",
 		},
 		"SIGSTOP and SIGCONT": {
-			func(s *redistest.Server, _ *faultproxy.Proxy) error { return s.Pause() },
-			func(_ *testing.T, s *redistest.Server, _ *faultproxy.Proxy) error { return s.Resume() },
-			"timeout",
+			away:   func(s *redistest.Server, _ *faultproxy.Proxy) error { return s.Pause() },
+			back:   func(_ *testing.T, s *redistest.Server, _ *faultproxy.Proxy) error { return s.Resume() },
+			reason: "timeout",
 		},
 		"a black hole": {
-			func(_ *redistest.Server, p *faultproxy.Proxy) error { p.BlackHole(faultproxy.Both); return nil },
-			func(_ *testing.T, _ *redistest.Server, p *faultproxy.Proxy) error { return p.Heal() },
-			"timeout",
+			away:   func(_ *redistest.Server, p *faultproxy.Proxy) error { p.BlackHole(faultproxy.Both); return nil },
+			back:   func(_ *testing.T, _ *redistest.Server, p *faultproxy.Proxy) error { return p.Heal() },
+			reason: "timeout", swallowed: time.Second,
 		},
 		"refused and reset": {
-			func(_ *redistest.Server, p *faultproxy.Proxy) error { p.Refuse(); p.Reset(); return nil },
-			func(_ *testing.T, _ *redistest.Server, p *faultproxy.Proxy) error { return p.Heal() },
-			"connection",
+			away:   func(_ *redistest.Server, p *faultproxy.Proxy) error { p.Refuse(); p.Reset(); return nil },
+			back:   func(_ *testing.T, _ *redistest.Server, p *faultproxy.Proxy) error { return p.Heal() },
+			reason: "connection",
 		},
 	} {
 		for kind, callers := range map[string]int{"idle": 0, "with a pool that is full": 100} {
@@ -130,7 +145,7 @@ func TestHealth_finds_a_server_that_is_gone_and_that_is_back(t *testing.T) {
 				if err := test.back(t, server, proxy); err != nil {
 					t.Fatal(err)
 				}
-				up := await(t, conn, redisstate.HealthUp, "", recovery)
+				up := await(t, conn, redisstate.HealthUp, "", recovery+test.swallowed)
 				began := time.Now()
 				for time.Since(began) < recovery { // who waited goes on at once
 					if err := conn.Client().Get(t.Context(), "temporal-redis:k").Err(); errors.Is(err, redis.Nil) {
@@ -320,6 +335,9 @@ func TestHealth_follows_a_fail_over_of_sentinels(t *testing.T) {
 	}
 	// Until every sentinel has heard, one may still name the primary that is gone.
 	t.Logf("up %v after the promotion: %s", await(t, conn, redisstate.HealthUp, "", discovery), log)
+	for deadline := time.Now().Add(discovery); !strings.Contains(log.String(), "Redis is back") && time.Now().Before(deadline); {
+		<-time.After(time.Millisecond) // the line comes behind the state
+	}
 	if text := log.String(); !strings.Contains(text, "Redis is away") || !strings.Contains(text, "Redis is back") {
 		t.Errorf("the log is %s", text)
 	}
@@ -334,11 +352,16 @@ func TestHealth_of_a_Cluster_is_degraded_without_a_master_and_down_without_a_slo
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("up %v after the promotion", await(t, conn, redisstate.HealthUp, "", recovery))
+	t.Logf("not down %v after the promotion", awaitAvailable(t, conn, recovery))
+	t.Logf("up after another %v", await(t, conn, redisstate.HealthUp, "", discovery))
 	if text := log.String(); strings.Contains(text, "Redis is away") && !strings.Contains(text, "clusterdown") {
 		t.Errorf("the log is %s", text)
 	}
-	promoted.Kill() // nobody has its slots now
+	key := keyOn(t, deployment, promoted)
+	promoted.Kill()                                                                                // nobody has its slots now
+	if err := conn.Client().Get(t.Context(), key).Err(); err == nil || errors.Is(err, redis.Nil) { // has the probe look, before the other masters give it up
+		t.Errorf("a master that is dead said %v", err)
+	}
 	await(t, conn, redisstate.HealthDegraded, "connection", discovery)
 	found := await(t, conn, redisstate.HealthDown, "clusterdown", discovery)
 	promoted.MustRestart(t)
@@ -359,7 +382,29 @@ func TestHealth_of_a_Cluster_is_degraded_without_a_master_and_down_without_a_slo
 	if err := deployment.AwaitWhole(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("up %v after all are whole", await(t, conn, redisstate.HealthUp, "", recovery))
+	t.Logf("not down %v after all are whole", awaitAvailable(t, conn, recovery))
+	t.Logf("up after another %v", await(t, conn, redisstate.HealthUp, "", discovery))
+}
+
+// keyOn is a key that is on the given master.
+func keyOn(t *testing.T, deployment *redistest.Cluster, master *redistest.Server) string {
+	t.Helper()
+	for n := range 1000 {
+		key := fmt.Sprintf("temporal-redis:k%d", n)
+		slot, err := deployment.Slot(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		owner, _, err := deployment.Owner(t.Context(), slot)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if owner == master {
+			return key
+		}
+	}
+	t.Fatal("no key is on that master")
+	return ""
 }
 
 func TestHealth_of_a_Cluster_bears_a_master_that_is_silent(t *testing.T) {

@@ -26,8 +26,11 @@ func TestNearCacheByKey_hears_of_changes_while_a_slot_moves(t *testing.T) {
 	var done atomic.Bool
 	for range 4 { // those who hear the bell
 		reading.Go(func() {
+			tick := time.NewTicker(time.Millisecond) // other tests want to run, too
+			defer tick.Stop()
 			for !done.Load() {
 				_, _ = reader.Get(ctx, ID("a"))
+				<-tick.C
 			}
 		})
 	}

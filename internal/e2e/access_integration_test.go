@@ -88,7 +88,7 @@ func TestARefusedUserPausesAWorkflow(t *testing.T) {
 				tr.until(ctx, t, "attempts met the outage", func() bool { return tr.begun["later"] > 0 && tr.begun["later-locked"] > 0 })
 				close(tr.leave)
 				eventually(ctx, t, "the worker is not ready", func() bool { return run.readiness(ctx) == http.StatusServiceUnavailable })
-				hit.before, hit.held = run.sit(t, begun.Add(long))
+				hit.before, hit.held = run.sit(t, begun.Add(long), true)
 				if got := run.readiness(ctx); got != http.StatusServiceUnavailable {
 					t.Errorf("after %v readiness is %d", long, got)
 				}

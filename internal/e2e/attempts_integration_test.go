@@ -243,7 +243,7 @@ func TestTheUsersLimitsHoldThroughOutages(t *testing.T) {
 		"a type that is never tried again":       {Words: []string{"plain", "typed Poison"}, Types: []string{"Poison"}, Start: 5 * sec, Away: []int{1}},
 		"a panic, then success":                  {Words: []string{"panic fault", "ok"}, Attempts: 3, Start: 5 * sec, Away: []int{0, 1}},
 		"panics":                                 {Words: []string{"panic fault"}, Attempts: 2, Start: 5 * sec, Away: []int{1}},
-		"a time-out, then success":               {Words: []string{"late", "ok"}, Attempts: 2, Start: sec, Away: []int{0, 1}},
+		"a time-out, then success":               {Words: []string{"late", "ok"}, Attempts: 2, Start: 3 * sec, Away: []int{0, 1}},
 		"time-outs":                              {Words: []string{"late"}, Attempts: 2, Start: sec, Away: []int{1}},
 		"time-outs of code that does not listen": {Words: []string{"deaf"}, Attempts: 2, Start: sec, Away: []int{0}},
 		"a time-out is never tried again":        {Words: []string{"late"}, Types: []string{"TemporalTimeout:StartToClose"}, Start: sec, Away: []int{0}},

@@ -24,7 +24,7 @@ func resuming(ctx workflow.Context) (string, error) {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		StartToCloseTimeout: 30 * time.Second,
 		HeartbeatTimeout:    10 * time.Second,
-		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: 500 * time.Millisecond, BackoffCoefficient: 1},
+		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: 3 * time.Second, BackoffCoefficient: 1},
 	})
 	var page string
 	err := workflow.ExecuteActivity(interceptors.WithPolicy(ctx, interceptors.Critical), "pages").Get(ctx, &page)

@@ -24,7 +24,7 @@ import (
 // stall is a silence between two tasks of a fan-out that tells one in which a
 // task waited for 2 s, at a partition of its task queue that no poll was on, from
 // one that is slow from end to end.
-const stall = time.Second
+const stall = 1500 * time.Millisecond
 
 // width is more tasks than partitions may forward in a second.
 const width = 20

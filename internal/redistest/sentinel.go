@@ -137,7 +137,7 @@ func (s *Server) sentinelConfiguration() []directive {
 func (s *Server) hurry(ctx context.Context) error {
 	return s.with(func(client *redis.Client) error {
 		err := client.Do(ctx, "sentinel", "debug", "info-period", "400", "ping-period", "400",
-			"ask-period", "100", "publish-period", "400").Err()
+			"ask-period", "100", "publish-period", "700").Err()
 		if _, refused := errors.AsType[redis.Error](err); refused {
 			return nil
 		}
