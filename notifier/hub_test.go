@@ -60,9 +60,7 @@ func TestHub_waits_for_a_Redis_that_comes_up(t *testing.T) {
 		s, err := h.Subscribe(t.Context(), "w")
 		subscribed <- result{s, err}
 	}()
-	if err := server.Restart(); err != nil {
-		t.Fatal(err)
-	}
+	mini.Restart(t, server)
 	r := <-subscribed
 	if r.err != nil {
 		t.Fatal(r.err)

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/compozy/temporal-redis/internal/redistest/mini"
 )
 
 // oracle is a StatusSource that says what it is told to.
@@ -141,9 +143,7 @@ func TestStatusSource_goes_on_while_Redis_is_away(t *testing.T) {
 	if ev := nextOf(t, s); ev.Status != StatusRunning || ev.Origin != OriginSource {
 		t.Errorf("it tells %+v", ev)
 	}
-	if err := server.Restart(); err != nil {
-		t.Fatal(err)
-	}
+	mini.Restart(t, server)
 	mustPublish(t, p, final("w", "a", StatusSuccess))
 	if ev := nextOf(t, s); ev.Status != StatusSuccess || ev.Origin != "" {
 		t.Errorf("it tells %+v", ev)
@@ -169,9 +169,7 @@ func TestStatusSource_begins_a_subscription_while_Redis_is_away(t *testing.T) {
 	}
 	source.heardOfLater(t)
 	silent(t, s)
-	if err := server.Restart(); err != nil {
-		t.Fatal(err)
-	}
+	mini.Restart(t, server)
 	mustPublish(t, p, status("w", "a", 1, StatusSuccess))
 	if ev := nextOf(t, s); ev.Status != StatusSuccess || ev.Origin != "" {
 		t.Errorf("it tells %+v", ev)
@@ -208,9 +206,7 @@ func TestStatusSource_has_the_last_word_when_Redis_is_back(t *testing.T) {
 		t.Errorf("it begins with %+v", ev)
 	}
 	source.heardOfLater(t)
-	if err := server.Restart(); err != nil {
-		t.Fatal(err)
-	}
+	mini.Restart(t, server)
 	if ev := nextOf(t, s); ev.Status != StatusRunning || !ev.Snapshot {
 		t.Errorf("the log says %+v", ev)
 	}

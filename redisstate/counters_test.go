@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/temporal-redis/internal/redistest/mini"
 )
 
 func newCounters(t *testing.T, client redis.UniversalClient) *Counters {
@@ -185,9 +187,7 @@ func TestCollector_gives_the_last_numbers_while_Redis_is_away(t *testing.T) {
 	if v := value(); v != 7 {
 		t.Fatalf("without Redis: %v", v)
 	}
-	if err := server.Restart(); err != nil {
-		t.Fatal(err)
-	}
+	mini.Restart(t, server)
 	if _, err := newCounters(t, newClient(t, server)).Incr(t.Context(), "a", 1); err != nil {
 		t.Fatal(err)
 	}

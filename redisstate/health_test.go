@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/temporal-redis/internal/rediserr"
+	"github.com/compozy/temporal-redis/internal/redistest/mini"
 )
 
 // patience bounds what a test waits for.
@@ -64,9 +65,7 @@ func TestHealth_follows_Redis_once_it_is_started(t *testing.T) {
 			if err := conn.Health().AwaitAvailable(ctx); !errors.Is(err, context.Canceled) || conn.Health().Available() {
 				t.Errorf("got %v", err)
 			}
-			if err := server.Restart(); err != nil {
-				t.Fatal(err)
-			}
+			mini.Restart(t, server)
 			if err := conn.Health().AwaitAvailable(t.Context()); err != nil {
 				t.Error(err)
 			}
@@ -87,9 +86,7 @@ func TestHealth_tells_a_password_that_was_changed(t *testing.T) {
 	awaitHealth(t, conn.Health(), HealthUp)
 	server.Close() // connections that are in stay in
 	server.RequireAuth("after")
-	if err := server.Restart(); err != nil {
-		t.Fatal(err)
-	}
+	mini.Restart(t, server)
 	for s := awaitHealth(t, conn.Health(), HealthDown); !s.Denied; s = conn.Health().Status() {
 		if time.Since(s.Since) > patience {
 			t.Fatalf("it is %+v", s)
@@ -100,9 +97,7 @@ func TestHealth_tells_a_password_that_was_changed(t *testing.T) {
 	}
 	server.Close() // it does not expect a change while it serves
 	server.RequireAuth("before")
-	if err := server.Restart(); err != nil {
-		t.Fatal(err)
-	}
+	mini.Restart(t, server)
 	awaitHealth(t, conn.Health(), HealthUp)
 	text := log.String()
 	if strings.Count(text, "level=ERROR") != 1 || strings.Contains(text, "before") || strings.Contains(text, "after") {
@@ -218,9 +213,7 @@ func TestConnect_finds_a_Redis_that_comes_with_the_next_command(t *testing.T) {
 			t.Fatalf("got %v", err)
 		}
 	}
-	if err := server.Restart(); err != nil {
-		t.Fatal(err)
-	}
+	mini.Restart(t, server)
 	if err := conn.Check(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -106,9 +106,7 @@ func TestReadyz_is_red_from_the_outage_to_its_end_and_asks_nothing(t *testing.T)
 	if took := time.Since(began); took > readyTimeout/2 {
 		t.Errorf("it took %v to say what is known", took)
 	}
-	if err := server.Restart(); err != nil {
-		t.Fatal(err)
-	}
+	mini.Restart(t, server)
 	awaitAvailable(t, h, true)
 	if status, text := plugin.readiness(t); status != http.StatusOK {
 		t.Errorf("it is %d, %s", status, text)
@@ -122,18 +120,14 @@ func TestReadyz_is_red_while_Redis_refuses_the_user(t *testing.T) {
 	plugin := run(t, Options{Redis: redisstate.Options{URL: "redis://:before@" + server.Addr()}})
 	server.Close() // connections that are in stay in
 	server.RequireAuth("after")
-	if err := server.Restart(); err != nil {
-		t.Fatal(err)
-	}
+	mini.Restart(t, server)
 	awaitAvailable(t, plugin.rt.health, false)
 	if status, text := plugin.readiness(t); status != http.StatusServiceUnavailable || strings.Contains(text, "before") {
 		t.Errorf("it is %d, %s", status, text)
 	}
 	server.Close() // it does not expect a change while it serves
 	server.RequireAuth("before")
-	if err := server.Restart(); err != nil {
-		t.Fatal(err)
-	}
+	mini.Restart(t, server)
 	awaitAvailable(t, plugin.rt.health, true)
 }
 
@@ -164,9 +158,7 @@ func TestHealth_needs_the_configs_and_a_majority_of_the_lock_masters(t *testing.
 
 	masters[1].Close()
 	awaitAvailable(t, h, false)
-	if err := masters[1].Restart(); err != nil {
-		t.Fatal(err)
-	}
+	mini.Restart(t, masters[1])
 	awaitAvailable(t, h, true)
 	configs.Close()
 	awaitAvailable(t, h, false)

@@ -113,9 +113,7 @@ func TestBus_confirms_again_after_a_lost_connection(t *testing.T) {
 		next(t, e.confirmed)
 	}
 	server.Close()
-	if err := server.Restart(); err != nil {
-		t.Fatal(err)
-	}
+	mini.Restart(t, server)
 	for _, e := range ears {
 		next(t, e.confirmed)
 	}

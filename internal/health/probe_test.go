@@ -113,9 +113,7 @@ func TestProbe_finds_a_server_that_is_gone_and_back_without_delay(t *testing.T) 
 			t.Fatalf("found %+v, want %+v", got, gone)
 		}
 	}
-	if err := server.Restart(); err != nil {
-		t.Fatal(err)
-	}
+	mini.Restart(t, server)
 	if got := ask(t, p); got != fine {
 		t.Errorf("found %+v", got)
 	}

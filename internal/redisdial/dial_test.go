@@ -40,9 +40,7 @@ func away(t *testing.T) (string, func()) {
 	address := server.Addr()
 	server.Close()
 	return address, func() {
-		if err := server.Restart(); err != nil {
-			t.Fatal(err)
-		}
+		mini.Restart(t, server)
 	}
 }
 

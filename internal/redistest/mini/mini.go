@@ -8,6 +8,7 @@
 package mini
 
 import (
+	"syscall"
 	"testing"
 
 	"github.com/alicebob/miniredis/v2"
@@ -32,4 +33,15 @@ func Start(tb testing.TB) *miniredis.Miniredis {
 		loopback.Release(port)
 	})
 	return server
+}
+
+// Restart starts a server again that was stopped, on its port. A process that is being
+// forked has the listener for a moment, until it is another program.
+func Restart(tb testing.TB, server *miniredis.Miniredis) {
+	tb.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if err := server.Restart(); err != nil {
+		tb.Fatal(err)
+	}
 }

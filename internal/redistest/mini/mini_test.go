@@ -7,9 +7,7 @@ func TestStart_gives_a_server_that_starts_again_where_it_was(t *testing.T) {
 	server := Start(t)
 	before := server.Addr()
 	server.Close()
-	if err := server.Restart(); err != nil {
-		t.Fatal(err)
-	}
+	Restart(t, server)
 	if after := server.Addr(); after != before {
 		t.Errorf("it moved from %s to %s", before, after)
 	}
