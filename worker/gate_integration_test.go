@@ -323,7 +323,7 @@ func holdsAndGoesOn(ctx context.Context, t *testing.T, address string, options s
 	}
 	t.Logf("%d of %d tasks were taken by polls that were out; after the opening the others began within %v to %v",
 		leaked, fan, first.Round(time.Millisecond), last.Round(time.Millisecond))
-	if last > 5*time.Second { // measured alone, at most 0.6 s; a gate that stays shut has no end
+	if last > time.Second {
 		t.Errorf("the last task began %v after the opening", last)
 	}
 	if err := run.Get(ctx, nil); err != nil {

@@ -56,7 +56,7 @@ func TestWorkerOfAGatedTaskQueueTakesNoTasksWhileRedisIsAway(t *testing.T) {
 	took := awaitTasks(ctx, t, began, width-leaked).Sub(back)
 	t.Logf("%d of %d tasks were taken by polls that were out; the last of the others began %v after Redis was back",
 		leaked, width, took.Round(time.Millisecond))
-	if took > 5*time.Second { // measured alone, at most 0.9 s; a gate that stays shut has no end
+	if took > time.Second {
 		t.Errorf("the last task began %v after Redis was back", took)
 	}
 	if err := run.Get(ctx, nil); err != nil {
