@@ -34,6 +34,9 @@ type record struct {
 	Until int64 `json:"until,omitempty"`
 }
 
+// goesOn notes that nobody waits.
+func (r *record) goesOn() { r.Hold, r.Since, r.Until = 0, 0, 0 }
+
 // recordKey marks the payload of a record in its metadata.
 const recordKey = "temporal-redis-record"
 
@@ -135,7 +138,7 @@ func readDetails(ctx context.Context, below interceptor.ActivityOutboundIntercep
 		}
 		if found, ours := recordIn(r.Payload()); ours {
 			found.Outages = min(found.Outages, max(info.Attempt-1, 0))
-			found.Hold, found.Since, found.Until = 0, 0, 0
+			found.goesOn()
 			if found.Attempt == info.Attempt-1 { // nothing but waiting since
 				found.Paused += max(info.StartedTime.Sub(time.Unix(0, found.Ended)), 0)
 			}
@@ -170,7 +173,7 @@ const leaveTimeout = 5 * time.Second
 func (d *details) leave(ctx context.Context, info activity.Info, change func(*record)) {
 	d.mu.Lock()
 	change(&d.record)
-	d.record.Hold, d.record.Since, d.record.Until = 0, 0, 0
+	d.record.goesOn()
 	ended := ctx.Err() != nil
 	if !ended {
 		d.send(ctx)
@@ -195,7 +198,7 @@ func (d *details) hold(ctx context.Context, attempt int32, until time.Time) {
 func (d *details) held(ctx context.Context, took time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.record.Hold, d.record.Since, d.record.Until = 0, 0, 0
+	d.record.goesOn()
 	d.record.Paused = plus(d.record.Paused, took)
 	d.send(ctx)
 }

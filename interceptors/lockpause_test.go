@@ -84,6 +84,21 @@ func (h watchedHost) Publish(ev notifier.Event) error {
 	return nil
 }
 
+// act runs an activity behind the chain; what comes is how it ended.
+func act(chain interceptor.WorkerInterceptor, do func(context.Context) error) <-chan error {
+	var suite sdktestsuite.WorkflowTestSuite
+	env := suite.NewTestActivityEnvironment()
+	env.SetTestTimeout(time.Minute)
+	env.SetWorkerOptions(sdkworker.Options{Interceptors: []interceptor.WorkerInterceptor{chain}})
+	env.RegisterActivityWithOptions(do, activity.RegisterOptions{Name: "act"})
+	done := make(chan error, 1)
+	go func() {
+		_, err := env.ExecuteActivity("act")
+		done <- err
+	}()
+	return done
+}
+
 // Redis goes silent while an activity waits for its lock: once that is known the
 // attempt holds, and says so, instead of waiting for the answer.
 func TestAWaitForALockBecomesAHoldWhenRedisIsAway(t *testing.T) {
@@ -105,17 +120,8 @@ func TestAWaitForALockBecomesAHoldWhenRedisIsAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var suite sdktestsuite.WorkflowTestSuite
-	env := suite.NewTestActivityEnvironment()
-	env.SetTestTimeout(time.Minute)
-	env.SetWorkerOptions(sdkworker.Options{Interceptors: []interceptor.WorkerInterceptor{inbound}})
 	entered := 0
-	env.RegisterActivityWithOptions(func(context.Context) error { entered++; return nil }, activity.RegisterOptions{Name: "act"})
-	done := make(chan error, 1)
-	go func() {
-		_, err := env.ExecuteActivity("act")
-		done <- err
-	}()
+	done := act(inbound, func(context.Context) error { entered++; return nil })
 	<-host.locks.(*silentLocks).asked
 	host.health.turn(true)
 	for paused := false; !paused; {

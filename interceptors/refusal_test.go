@@ -10,10 +10,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.temporal.io/sdk/activity"
-	"go.temporal.io/sdk/interceptor"
-	sdktestsuite "go.temporal.io/sdk/testsuite"
-	sdkworker "go.temporal.io/sdk/worker"
 
 	"github.com/compozy/temporal-redis/interceptors"
 	"github.com/compozy/temporal-redis/locking"
@@ -49,16 +45,7 @@ func TestARefusalIsLoudUnlessItIsOfAKnownOutage(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var suite sdktestsuite.WorkflowTestSuite
-			env := suite.NewTestActivityEnvironment()
-			env.SetTestTimeout(time.Minute)
-			env.SetWorkerOptions(sdkworker.Options{Interceptors: []interceptor.WorkerInterceptor{inbound}})
-			env.RegisterActivityWithOptions(func(context.Context) error { return nil }, activity.RegisterOptions{Name: "act"})
-			done := make(chan error, 1)
-			go func() {
-				_, err := env.ExecuteActivity("act")
-				done <- err
-			}()
+			done := act(inbound, func(context.Context) error { return nil })
 			for ev := range host.told {
 				if ev.Status == notifier.StatusPaused {
 					break

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/temporal-redis/internal/redistest"
 	"github.com/compozy/temporal-redis/locking"
@@ -30,6 +31,21 @@ func quiet(opts locking.Options) locking.Options {
 func open(tb testing.TB, server *redistest.Server, opts locking.Options) *locking.Manager {
 	tb.Helper()
 	m, err := locking.New(server.Client(tb), quiet(opts))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	closeLater(tb, m)
+	return m
+}
+
+// openAs opens a Manager for a user of the server, who need not be let in.
+func openAs(tb testing.TB, server *redistest.Server, user, password string) *locking.Manager {
+	tb.Helper()
+	options := server.Options()
+	options.Username, options.Password = user, password
+	client := redis.NewClient(options)
+	tb.Cleanup(func() { _ = client.Close() })
+	m, err := locking.New(client, quiet(brief))
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -49,16 +49,8 @@ func TestManager_tells_outages_from_refusals(t *testing.T) {
 	t.Run("a wrong password", func(t *testing.T) {
 		t.Parallel()
 		server := redistest.Start(t, redistest.WithPassword("right"))
-		options := server.Options()
-		options.Password = "canary-wrong"
-		client := redis.NewClient(options)
-		t.Cleanup(func() { _ = client.Close() })
-		m, err := locking.New(client, quiet(brief))
-		if err != nil {
-			t.Fatal(err)
-		}
-		closeLater(t, m)
-		_, err = m.Acquire(t.Context(), "r")
+		m := openAs(t, server, "", "canary-wrong")
+		_, err := m.Acquire(t.Context(), "r")
 		if !errors.Is(err, locking.ErrDenied) || strings.Contains(err.Error(), "canary") {
 			t.Fatal(err)
 		}
@@ -71,16 +63,8 @@ func TestManager_tells_outages_from_refusals(t *testing.T) {
 				rules = append(rules, "~*")
 			}
 			server := redistest.Start(t, redistest.WithUser("locker", rules...))
-			options := server.Options()
-			options.Username, options.Password = "locker", "pw"
-			client := redis.NewClient(options)
-			t.Cleanup(func() { _ = client.Close() })
-			m, err := locking.New(client, quiet(brief))
-			if err != nil {
-				t.Fatal(err)
-			}
-			closeLater(t, m)
-			_, err = m.Acquire(t.Context(), "r")
+			m := openAs(t, server, "locker", "pw")
+			_, err := m.Acquire(t.Context(), "r")
 			if !errors.Is(err, locking.ErrDenied) {
 				t.Fatal(err)
 			}
@@ -95,15 +79,7 @@ func TestManager_tells_outages_from_refusals(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		options := server.Options()
-		options.Username, options.Password = "locker", "pw"
-		client := redis.NewClient(options)
-		t.Cleanup(func() { _ = client.Close() })
-		m, err := locking.New(client, quiet(brief))
-		if err != nil {
-			t.Fatal(err)
-		}
-		closeLater(t, m)
+		m := openAs(t, server, "locker", "pw")
 		lease, err := m.Acquire(t.Context(), "r")
 		if err != nil {
 			t.Fatal(err)
