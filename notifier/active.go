@@ -3,8 +3,8 @@ package notifier
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -17,97 +17,45 @@ import (
 // for each workflow id, and who reads it looks at the log.
 
 const (
-	// enlistEvery is how often a publisher notes a workflow id that goes on.
-	enlistEvery = time.Hour
 	// endedFor is for how long one that ended is still known, for who was not told.
 	endedFor = 2 * time.Minute
-	// maxEnlisted bounds what a publisher remembers of that; past it, it begins anew.
-	maxEnlisted = 10_000
+	// maxListed is how many workflow ids are noted by one command.
+	maxListed = 500
 )
 
-// roll is what a publisher has noted. Safe for concurrent use.
-type roll struct {
-	mu    sync.Mutex
-	noted map[string]time.Time // zero: that it has ended
-	retry time.Time            // not before, since it could not be noted
-}
-
-// change says whether a batch changes what is to be noted of a workflow id: that it is
-// active, or that it has ended.
-func (r *roll) change(workflowID string, records []record, now time.Time, every time.Duration) (active, changed bool) {
-	begins, ends := false, false
-	for _, rec := range records {
-		if rec.event.Kind == KindStatus && rec.event.OfWorkflow() {
-			ends = rec.event.EndsWorkflow()
-			begins = !ends
+// enlist notes that workflow ids are active, or that they have ended.
+func (l *eventLog) enlist(ctx context.Context, due map[string]bool) error {
+	now, key, endedKey := time.Now(), l.space.Active(), l.space.Ended()
+	at := float64(now.UnixMilli())
+	var active, ended []redis.Z
+	var gone []any
+	for id, is := range due {
+		if is {
+			active = append(active, redis.Z{Score: at, Member: id})
+		} else {
+			ended = append(ended, redis.Z{Score: at, Member: id})
+			gone = append(gone, id)
 		}
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if now.Before(r.retry) {
-		return false, false
-	}
-	at, known := r.noted[workflowID]
-	switch {
-	case ends:
-		return false, !known || !at.IsZero()
-	case known && at.IsZero():
-		return true, begins // else it is what came late of one that has ended
-	}
-	return true, begins || !known || now.Sub(at) >= every
-}
-
-// note remembers what was noted.
-func (r *roll) note(workflowID string, active bool, now time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.noted == nil || len(r.noted) >= maxEnlisted {
-		r.noted = make(map[string]time.Time)
-	}
-	if !active {
-		now = time.Time{}
-	}
-	r.noted[workflowID] = now
-}
-
-// failed has it left alone for a moment: of a Cluster the one slot may be away.
-func (r *roll) failed(now time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.retry = now.Add(lastRetry)
-}
-
-// enlist notes in Redis what a batch changes. If that fails, a batch tries again that
-// comes later.
-func (p *BackgroundPublisher) enlist(ctx context.Context, workflowID string, records []record) {
-	now := time.Now()
-	active, changed := p.roll.change(workflowID, records, now, min(enlistEvery, p.options.Retention/2))
-	if !changed {
-		return
-	}
-	err := p.try(ctx, func(ctx context.Context) error { return p.sink.enlist(ctx, workflowID, active) })
-	if err != nil {
-		p.roll.failed(time.Now())
-		return
-	}
-	p.roll.note(workflowID, active, now)
-}
-
-// enlist notes that a workflow id is active, or is not any more.
-func (l *eventLog) enlist(ctx context.Context, workflowID string, active bool) error {
-	now, key := time.Now(), l.space.Active()
+	before := func(age time.Duration) string { return strconv.FormatInt(now.Add(-age).UnixMilli(), 10) }
 	_, err := l.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		if active {
-			p.ZAdd(ctx, key, redis.Z{Score: float64(now.UnixMilli()), Member: workflowID})
-			p.ZRemRangeByScore(ctx, key, "-inf", strconv.FormatInt(now.Add(-l.retention).UnixMilli(), 10))
-		} else {
-			ended := l.space.Ended()
-			p.ZRem(ctx, key, workflowID)
-			p.ZAdd(ctx, ended, redis.Z{Score: float64(now.UnixMilli()), Member: workflowID})
-			p.ZRemRangeByScore(ctx, ended, "-inf", strconv.FormatInt(now.Add(-endedFor).UnixMilli(), 10))
-			p.PExpire(ctx, ended, endedFor)
+		for some := range slices.Chunk(active, maxListed) {
+			p.ZAdd(ctx, key, some...)
+		}
+		if len(active) > 0 {
+			p.ZRemRangeByScore(ctx, key, "-inf", before(l.retention))
+		}
+		for some := range slices.Chunk(gone, maxListed) {
+			p.ZRem(ctx, key, some...)
 		}
 		p.PExpire(ctx, key, l.retention)
+		for some := range slices.Chunk(ended, maxListed) {
+			p.ZAdd(ctx, endedKey, some...)
+		}
+		if len(ended) > 0 {
+			p.ZRemRangeByScore(ctx, endedKey, "-inf", before(endedFor))
+			p.PExpire(ctx, endedKey, endedFor)
+		}
 		return nil
 	})
 	return err

@@ -1,11 +1,14 @@
 package notifier
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // active is all that Active lists.
@@ -188,4 +191,40 @@ func TestSubscribeAll_does_not_tell_old_events_as_new_ones(t *testing.T) {
 	if !first.Snapshot || first.Status != StatusSuccess || second.RunID != "again" {
 		t.Errorf("it tells %+v and %+v", first, second)
 	}
+}
+
+// What gave up is the subscription, and not its caller: it is an outage.
+func TestSubscribeAll_tells_an_outage_as_one(t *testing.T) {
+	t.Parallel()
+	_, client := embedded(t)
+	client.AddHook(deaf{"zscan"})
+	h := openHub(t, client, SubscriberOptions{ConnectTimeout: 200 * time.Millisecond, Timeout: patience})
+	if _, err := h.SubscribeAll(t.Context()); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("it says %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := h.SubscribeAll(ctx); !errors.Is(err, context.Canceled) || errors.Is(err, ErrUnavailable) {
+		t.Errorf("given up, it says %v", err)
+	}
+}
+
+// deaf has one command wait until it is given up.
+type deaf struct{ command string }
+
+func (deaf) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (d deaf) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() == d.command {
+			<-ctx.Done()
+			cmd.SetErr(ctx.Err())
+			return ctx.Err()
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (deaf) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
 }

@@ -33,7 +33,7 @@ func (p *BackgroundPublisher) Append(ctx context.Context, ev Event) (id int64, e
 		return 0, rediserr.Wrap(ctx, "notifier: append", family, err)
 	}
 	p.tel.Metrics.PubSubMsgs.WithLabelValues(telemetry.Published).Inc()
-	p.enlist(ctx, ev.WorkflowID, records)
+	p.enlist(ev.WorkflowID, records)
 	return id, nil
 }
 

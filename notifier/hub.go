@@ -123,7 +123,9 @@ func (h *Hub) refused(ctx context.Context, err error) error {
 	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
 		return fmt.Errorf("notifier: subscribe: %w", context.Cause(ctx))
 	}
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) && !errors.Is(err, ErrUnavailable) {
+	known, _ := errors.AsType[*rediserr.Error](err)
+	gaveUp := known != nil && known.Class == rediserr.Canceled && ctx.Err() == nil // we did, and not the caller
+	if gaveUp || (errors.Is(ctx.Err(), context.DeadlineExceeded) && !errors.Is(err, ErrUnavailable)) {
 		return &rediserr.Error{Op: "notifier: subscribe", Family: family, Class: rediserr.Unavailable, Err: err}
 	}
 	return rediserr.Wrap(ctx, "notifier: subscribe", family, err)

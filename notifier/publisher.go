@@ -26,7 +26,7 @@ type BackgroundPublisher struct {
 	queue   *queue
 	circuit *circuit // without a Cluster
 	shards  *shards  // of a Cluster
-	roll    roll
+	roll    *roll
 
 	ctx     context.Context // ends the senders
 	stop    context.CancelFunc
@@ -42,7 +42,7 @@ var _ Publisher = (*BackgroundPublisher)(nil)
 type sink interface {
 	append(ctx context.Context, workflowID string, records []record) (last int64, err error)
 	lastNumber(ctx context.Context, workflowID, source string) (int64, error)
-	enlist(ctx context.Context, workflowID string, active bool) error
+	enlist(ctx context.Context, due map[string]bool) error // by workflow id: that it is active, or has ended
 	ping(ctx context.Context, workflowID string) error
 	shard(ctx context.Context, workflowID string) string
 }
@@ -86,6 +86,7 @@ func newPublisher(s sink, options PublisherOptions) (*BackgroundPublisher, error
 		source:  rand.Text()[:16],
 		circuit: newCircuit(),
 		shards:  newShards(),
+		roll:    newRoll(),
 		over:    make(chan struct{}),
 	}
 	p.ctx, p.stop = context.WithCancel(context.Background())
@@ -96,6 +97,7 @@ func newPublisher(s sink, options PublisherOptions) (*BackgroundPublisher, error
 	for range options.Concurrency {
 		p.senders.Go(p.send)
 	}
+	p.senders.Go(p.enroll)
 	return p, nil
 }
 
@@ -132,6 +134,7 @@ func (p *BackgroundPublisher) flush(ctx context.Context, op string) error {
 	for {
 		left, changed := p.queue.pending(upTo)
 		if left == 0 {
+			p.settleRoll(ctx)
 			return nil
 		}
 		select {
@@ -141,6 +144,25 @@ func (p *BackgroundPublisher) flush(ctx context.Context, op string) error {
 				op, left, errors.Join(context.Cause(ctx), p.circuit.cause(), p.shards.cause()))
 		case <-p.ctx.Done():
 			return fmt.Errorf("notifier: %s: %d events are not in Redis: %w", op, left, ErrClosed)
+		}
+	}
+}
+
+// settleRoll waits until it is noted which workflows are active, if that is possible:
+// it is a hint.
+func (p *BackgroundPublisher) settleRoll(ctx context.Context) {
+	since := 0
+	for {
+		changed := p.roll.settled(&since)
+		if changed == nil {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		case <-p.ctx.Done():
+			return
 		}
 	}
 }

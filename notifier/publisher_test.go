@@ -177,6 +177,79 @@ func TestPublisher_appends_once_although_the_reply_was_lost(t *testing.T) {
 	})
 }
 
+// What is told of dropped events adds up, whatever becomes of replies.
+func TestPublisher_tells_each_gap_once_although_the_reply_was_lost(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		tasks  int // of the workflow
+		others int // other workflows, whose own events are kept rather than those of tasks
+		later  int // tasks while the append runs whose reply is lost
+		gaps   int
+	}{
+		"before events":               {tasks: 12, gaps: 1},
+		"before events that are kept": {tasks: 11, later: 1, gaps: 1},
+		"and more is dropped":         {tasks: 12, later: 12, gaps: 2},
+		"alone":                       {tasks: 1, others: 10, gaps: 1},
+		"alone, and more is dropped":  {tasks: 1, others: 10, later: 12, gaps: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newTestSink()
+				s.down = io.EOF
+				p := testPublisher(t, s, PublisherOptions{Buffer: 8, Concurrency: 1})
+				published := 0
+				publish := func(tasks int) {
+					for range tasks {
+						mustPublish(t, p, status("w", fmt.Sprint("t", published), 1, StatusRunning))
+						published++
+					}
+				}
+				publish(test.tasks)
+				for n := range test.others {
+					mustPublish(t, p, status(fmt.Sprint("other", n), "", 0, StatusRunning))
+				}
+				synctest.Wait()
+				s.set(func() {
+					s.down = nil
+					s.lose["w"] = func() { publish(test.later) }
+				})
+				mustFlush(t, p)
+				mustFlush(t, p) // what came during the first
+				if err := p.Close(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				gaps, accounted := 0, 0
+				seen := make(map[string]bool)
+				h := newHistory() // as subscribers read it
+				for _, body := range s.log["w"] {
+					e, err := decode(body)
+					if err != nil || !h.admit(e) {
+						t.Fatalf("%s is in the log, of which a reader says nothing (%v)", body, err)
+					}
+					if e.Kind != KindGap {
+						accounted++
+						if seen[e.TaskID] {
+							t.Errorf("%s is there twice", e.TaskID)
+						}
+						seen[e.TaskID] = true
+						continue
+					}
+					gaps++
+					var lost struct{ Dropped int }
+					if err := json.Unmarshal(e.Data, &lost); err != nil {
+						t.Fatal(err)
+					}
+					accounted += lost.Dropped
+				}
+				if gaps != test.gaps || accounted != published {
+					t.Errorf("%d gaps and %d events accounted for, want %d and %d: %q", gaps, accounted, test.gaps, published, s.told(t, "w"))
+				}
+			})
+		})
+	}
+}
+
 func TestPublisher_does_not_let_one_bad_workflow_hold_up_the_others(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 type queued struct {
 	event  Event
 	key    string // event.TaskKey()
-	number int64  // rises in the order of Publish
+	number int64  // rises in the order of Publish, by two: a gap fits in between
 }
 
 // mailbox is what waits for one workflow id, in the order of Publish. One
@@ -23,6 +23,7 @@ type mailbox struct {
 	busy       bool      // a sender has it
 	ready      bool      // it stands in queue.ready
 	uncertain  bool      // the last append may or may not have happened
+	tried      gap       // that it was to tell
 	away       string    // the shard to which it was sent last, for who is busy with it
 }
 
@@ -80,7 +81,7 @@ func (q *queue) put(ev Event) bool {
 		q.offer(m)
 		return true
 	}
-	q.number++
+	q.number += 2
 	m.items = append(m.items, &queued{event: ev, key: key, number: q.number})
 	q.count(1)
 	if q.depth > q.capacity {
@@ -127,8 +128,15 @@ func (q *queue) offer(m *mailbox) {
 type batch struct {
 	mailbox   *mailbox
 	items     []*queued
-	dropped   int  // a gap to be told first
-	uncertain bool // part of the items may be in the log already
+	gap       gap  // to be told first
+	uncertain bool // the gap that was tried, or part of the items, may be in the log already
+	tried     gap
+}
+
+// gap is what a batch tells of events that were dropped.
+type gap struct {
+	dropped int // 0: there is none
+	number  int64
 }
 
 // take gives the next mailbox's oldest events, up to the limits. The sender
@@ -154,9 +162,31 @@ func (q *queue) take(maxItems, maxBytes int) (batch, bool) {
 		}
 		m.busy = true
 		m.sending, m.items = m.items[:n:n], m.items[n:]
-		return batch{mailbox: m, items: m.sending, dropped: m.dropped, uncertain: m.uncertain}, true
+		b := batch{mailbox: m, items: m.sending, uncertain: m.uncertain, tried: m.tried}
+		if m.dropped > 0 {
+			b.gap = gap{dropped: m.dropped, number: q.before(m.sending)}
+		}
+		return b, true
 	}
 	return batch{}, false
+}
+
+// before is a number for what comes in front of the items.
+func (q *queue) before(items []*queued) int64 {
+	if len(items) == 0 {
+		q.number += 2
+		return q.number - 1
+	}
+	return items[0].number - 1
+}
+
+// told tells that the gap which a batch tried before is in the log.
+func (q *queue) told(b *batch) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	b.mailbox.dropped -= b.tried.dropped
+	b.gap.dropped -= b.tried.dropped
+	b.tried, b.mailbox.tried = gap{}, gap{}
 }
 
 // done tells that the batch has left the queue.
@@ -166,8 +196,8 @@ func (q *queue) done(b batch) {
 	m := b.mailbox
 	q.count(-len(m.sending))
 	m.sending = nil
-	m.uncertain = false
-	m.dropped -= b.dropped
+	m.uncertain, m.tried = false, gap{}
+	m.dropped -= b.gap.dropped
 	q.release(m)
 }
 
@@ -178,7 +208,7 @@ func (q *queue) giveBack(b batch) {
 	m := b.mailbox
 	m.items = slices.Concat(m.sending, m.items)
 	m.sending = nil
-	m.uncertain = true
+	m.uncertain, m.tried = true, b.tried
 	if q.depth > q.capacity {
 		q.squeeze()
 	}

@@ -57,7 +57,7 @@ func (p *BackgroundPublisher) sendNext() bool {
 func (p *BackgroundPublisher) deliver(b batch, c *circuit) {
 	workflowID := b.mailbox.workflowID
 	items := b.items
-	if b.uncertain && len(items) > 0 {
+	if b.uncertain && (len(items) > 0 || b.tried.dropped > 0) {
 		var last int64
 		err := p.try(p.ctx, func(ctx context.Context) (err error) {
 			last, err = p.sink.lastNumber(ctx, workflowID, p.source)
@@ -67,11 +67,20 @@ func (p *BackgroundPublisher) deliver(b batch, c *circuit) {
 			p.settle(b, c, err)
 			return
 		}
+		if b.tried.dropped > 0 && b.tried.number <= last {
+			p.queue.told(&b)
+		}
 		for len(items) > 0 && items[0].number <= last {
 			items = items[1:]
 		}
+		// Readers take what has a number that they have seen for a repeat.
+		b.gap.number = last + 1
+		if len(items) > 0 {
+			b.gap.number = items[0].number - 1
+		}
 	}
-	records := p.records(workflowID, b.dropped, items)
+	records := p.records(workflowID, b.gap, items)
+	b.tried = b.gap
 	if len(records) == 0 {
 		p.settle(b, c, nil)
 		return
@@ -82,9 +91,14 @@ func (p *BackgroundPublisher) deliver(b batch, c *circuit) {
 	})
 	if err == nil {
 		p.tel.Metrics.PubSubMsgs.WithLabelValues(telemetry.Published).Add(float64(len(records)))
-		p.enlist(p.ctx, workflowID, records)
+		p.enlist(workflowID, records)
 	}
 	p.settle(b, c, err)
+}
+
+// enlist has it noted which workflows are active.
+func (p *BackgroundPublisher) enlist(workflowID string, records []record) {
+	p.roll.take(workflowID, records, time.Now(), min(enlistEvery, p.options.Retention/2))
 }
 
 // try runs one round trip within the time it may take.
@@ -152,17 +166,17 @@ func (p *BackgroundPublisher) wrap(err error) error {
 }
 
 // records encodes a batch, with the gap to be told in front.
-func (p *BackgroundPublisher) records(workflowID string, dropped int, items []*queued) []record {
+func (p *BackgroundPublisher) records(workflowID string, lost gap, items []*queued) []record {
 	records := make([]record, 0, len(items)+1)
-	if dropped > 0 {
-		gap := &Event{
+	if lost.dropped > 0 {
+		ev := &Event{
 			Kind:       KindGap,
 			WorkflowID: workflowID,
 			Reason:     GapDropped,
 			Time:       time.Now().UTC(),
-			Data:       json.RawMessage(`{"dropped":` + strconv.Itoa(dropped) + `}`),
+			Data:       json.RawMessage(`{"dropped":` + strconv.Itoa(lost.dropped) + `}`),
 		}
-		records = p.encode(records, gap, "", 0)
+		records = p.encode(records, ev, "", lost.number)
 	}
 	for _, it := range items {
 		records = p.encode(records, &it.event, it.key, it.number)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -17,16 +18,20 @@ type testSink struct {
 	appends  []time.Time
 	pings    int
 	down     error // nothing works
+	unlisted bool  // enlist does not answer
+	listed   map[string]bool
 	refuse   map[string]error
 	loseNext bool // run the next append, and lose its reply
 	hang     bool // no reply until the context ends
+
+	lose map[string]func() // by workflow id: as loseNext; called meanwhile
 
 	owners map[string]string // shards by workflow id; none: no Cluster
 	away   map[string]bool   // shards that do not answer
 }
 
 func newTestSink() *testSink {
-	return &testSink{log: make(map[string][]string), refuse: make(map[string]error)}
+	return &testSink{log: make(map[string][]string), refuse: make(map[string]error), listed: make(map[string]bool), lose: make(map[string]func())}
 }
 
 func (s *testSink) append(ctx context.Context, workflowID string, records []record) (last int64, err error) {
@@ -44,6 +49,11 @@ func (s *testSink) append(ctx context.Context, workflowID string, records []reco
 	}
 	for _, r := range records {
 		s.log[workflowID] = append(s.log[workflowID], r.body)
+	}
+	if during := s.lose[workflowID]; during != nil {
+		delete(s.lose, workflowID)
+		during()
+		return 0, io.ErrUnexpectedEOF
 	}
 	if s.loseNext {
 		s.loseNext = false
@@ -79,10 +89,17 @@ func (s *testSink) lastNumber(ctx context.Context, workflowID, source string) (i
 	return last, s.fault(ctx)
 }
 
-func (s *testSink) enlist(ctx context.Context, _ string, _ bool) error {
+func (s *testSink) enlist(ctx context.Context, due map[string]bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.fault(ctx)
+	if s.unlisted {
+		return s.never(ctx)
+	}
+	if err := s.fault(ctx); err != nil {
+		return err
+	}
+	maps.Copy(s.listed, due)
+	return nil
 }
 
 func (s *testSink) ping(ctx context.Context, workflowID string) error {

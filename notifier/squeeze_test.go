@@ -32,7 +32,7 @@ func drain(t *testing.T, q *queue) (events map[string][]string, dropped map[stri
 			return events, dropped
 		}
 		id := b.mailbox.workflowID
-		dropped[id] += b.dropped
+		dropped[id] += b.gap.dropped
 		for _, it := range b.items {
 			word := string(it.event.Status)
 			if it.event.Kind == KindProgress {
