@@ -100,26 +100,45 @@ func (h *holding) gaveUp(ctx context.Context, outage error) error {
 	if h.wanted == nil {
 		return outage
 	}
-	temporalClient := h.call.details.below.GetClient(ctx)
-	if temporalClient == nil {
-		return outage
+	h.wanted.end()
+	// A hold that was short asked when it began.
+	return h.call.answer(ctx, outage, h.wanted.why, time.Since(h.began) > askEach/2)
+}
+
+// unlessUnwanted is how an attempt ends that waited for something else than Redis:
+// cancelled, if it is, and else by err.
+func (c *call) unlessUnwanted(ctx context.Context, err error) error {
+	if ctx.Err() != nil || c.info.IsLocalActivity {
+		return err
 	}
+	return c.answer(ctx, err, nil, time.Since(c.began) > askEach/2)
+}
+
+// answer tells the server that an attempt is cancelled, if that is why, or if the server
+// says so when it is asked: else a cancellation would end as a failure.
+func (c *call) answer(ctx context.Context, otherwise, why error, ask bool) error {
+	if temporalClient := c.details.below.GetClient(ctx); temporalClient != nil {
+		return c.answerTo(ctx, temporalClient, otherwise, why, ask)
+	}
+	return otherwise
+}
+
+func (c *call) answerTo(ctx context.Context, temporalClient client.Client, otherwise, why error, ask bool) error {
 	bound := lastWord
 	if deadline, ok := ctx.Deadline(); ok { // past it the server counts a time-out
 		bound = min(bound, time.Until(deadline)/2)
 	}
-	ctx, cancel := context.WithTimeout(ctx, bound)
+	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), bound) // a cancellation that arrives must not stop its answer
 	defer cancel()
-	h.wanted.end()
-	why := h.wanted.why
-	// Or else a cancellation since then would end as a failure. A hold that was short
-	// asked when it began.
-	if why == nil && time.Since(h.began) > askEach/2 {
-		why = h.call.details.tell(ctx, temporalClient, h.call.info)
+	if why == nil && ask {
+		why = c.details.tell(own, temporalClient, c.info)
 	}
 	// The SDK does not know of it, and would take a CanceledError for a failure.
-	if temporal.IsCanceledError(why) && temporalClient.CompleteActivity(ctx, h.call.info.TaskToken, nil, why) == nil {
+	if temporal.IsCanceledError(why) && temporalClient.CompleteActivity(own, c.info.TaskToken, nil, why) == nil {
 		return &answeredError{why}
 	}
-	return outage
+	if cause := context.Cause(ctx); temporal.IsCanceledError(cause) { // it does by now
+		return cause
+	}
+	return otherwise
 }
