@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.opentelemetry.io/otel/propagation"
 	"go.temporal.io/sdk/activity"
@@ -45,7 +46,7 @@ func configOf(ctx context.Context, op string) (redisstate.Config, error) {
 		return config, nil
 	}
 	if _, ok := redisstate.StoreFromContext(ctx); !ok {
-		return redisstate.Config{}, misuse(op, ErrNoPlugin)
+		return redisstate.Config{}, noPlugin(ctx, op)
 	}
 	return redisstate.Config{}, misuse(op, ErrNoConfig)
 }
@@ -60,6 +61,24 @@ func misuse(op string, err error) error {
 	return temporal.NewNonRetryableApplicationError(fmt.Sprintf("activities: %s: %v", op, err), PluginMisuse, err)
 }
 
+// workerNotRunning is interceptors.WorkerNotRunning.
+const workerNotRunning = "WorkerNotRunning"
+
+// noPlugin is for who asks where there is no plugin. The one of a worker that stops may
+// be gone before the last activity begins: that is no mistake, and another worker will
+// do.
+func noPlugin(ctx context.Context, op string) error {
+	if activity.IsActivity(ctx) {
+		select {
+		case <-activity.GetWorkerStopChannel(ctx):
+			return temporal.NewApplicationErrorWithOptions(fmt.Sprintf("activities: %s: the worker stops", op), workerNotRunning,
+				temporal.ApplicationErrorOptions{Cause: ErrNoPlugin, NextRetryDelay: time.Second})
+		default:
+		}
+	}
+	return misuse(op, ErrNoPlugin)
+}
+
 // Ref returns the ref of the running activity's config. Errors: ErrNoConfig,
 // ErrNoPlugin.
 func Ref(ctx context.Context) (redisstate.Ref, error) {
@@ -71,7 +90,7 @@ func Ref(ctx context.Context) (redisstate.Ref, error) {
 func Store(ctx context.Context) (redisstate.ConfigStore, error) {
 	store, ok := redisstate.StoreFromContext(ctx)
 	if !ok {
-		return nil, misuse("store", ErrNoPlugin)
+		return nil, noPlugin(ctx, "store")
 	}
 	return store, nil
 }
@@ -109,7 +128,7 @@ func Fence(ctx context.Context) (uint64, error) {
 		return lease.Fence(), nil
 	}
 	if _, ok := redisstate.StoreFromContext(ctx); !ok {
-		return 0, misuse("fence", ErrNoPlugin)
+		return 0, noPlugin(ctx, "fence")
 	}
 	return 0, misuse("fence", ErrNoLease)
 }
@@ -130,7 +149,7 @@ type Done struct {
 func Progress(ctx context.Context, data any) error {
 	publisher, ok := notifier.FromContext(ctx)
 	if !ok || !activity.IsActivity(ctx) {
-		return misuse("progress", ErrNoPlugin)
+		return noPlugin(ctx, "progress")
 	}
 	body, err := json.Marshal(data)
 	if err != nil {

@@ -22,7 +22,7 @@ func Session(ctx context.Context) (*redisstate.Session, error) {
 		return session, nil
 	}
 	if _, ok := redisstate.StoreFromContext(ctx); !ok {
-		return nil, misuse("session", ErrNoPlugin)
+		return nil, noPlugin(ctx, "session")
 	}
 	return nil, misuse("session", ErrNoSession)
 }

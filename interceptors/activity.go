@@ -77,7 +77,8 @@ func (a *activityInbound) ExecuteActivity(ctx context.Context, in *interceptor.E
 
 // mindsDetails tells whether heartbeats of ours may go beside the user's.
 func (c *call) mindsDetails() bool {
-	return !c.info.IsLocalActivity && (c.env.Limits != nil || c.policy.pauses(c.info.ActivityType.Name, c.env.Ref != nil))
+	return !c.info.IsLocalActivity &&
+		(c.env.Limits != nil || c.policy.Lock == On || c.policy.pauses(c.info.ActivityType.Name, c.env.Ref != nil))
 }
 
 // attempt takes the resources for the time of the attempt and runs the chain.
@@ -87,7 +88,7 @@ func (a *activityInbound) attempt(ctx context.Context, c *call) (any, error) {
 	}
 	res, release, err := a.worker.host.Enter()
 	if err != nil {
-		if c.wantsConfig() || c.policy.Lock == On {
+		if c.wantsConfig() || c.policy.Lock == On || c.policy.pauses(c.info.ActivityType.Name, c.env.Ref != nil) {
 			c.outage = true
 			return nil, notRunning(err)
 		}

@@ -230,17 +230,22 @@ func TestCriticalActivity(t *testing.T) {
 
 	t.Run("needs a key function that is there and names something", func(t *testing.T) {
 		t.Parallel()
-		for key, says := range map[string]string{"accounts": "names nothing", "others": "no such function"} {
+		for key, want := range map[string]struct{ typ, says string }{
+			"accounts": {interceptors.PolicyInvalid, "names nothing"}, "nameless": {interceptors.PolicyInvalid, "empty"},
+			"others": {interceptors.LockKeyUnknown, "no such function"}, // another worker may have it
+		} {
 			env := testsuite.NewActivityEnvironment(t, testsuite.Options{Plugin: worker.Options{
 				LockKeys: map[string]func(activity.Info) ([]string, error){
 					"accounts": func(activity.Info) ([]string, error) { return nil, nil },
+					"nameless": func(activity.Info) ([]string, error) { return []string{""}, nil },
 				},
 			}})
 			critical := func(context.Context) error { return nil }
 			env.RegisterActivityWithOptions(critical, activity.RegisterOptions{Name: "critical"})
 			env.SetCall(redisstate.Ref{}, "", interceptors.Policy{Lock: interceptors.On, LockKey: key})
 			_, err := env.ExecuteActivity(critical)
-			if app := applicationError(t, err); app.Type() != interceptors.PolicyInvalid || !strings.Contains(app.Error(), says) {
+			if app := applicationError(t, err); app.Type() != want.typ || !strings.Contains(app.Error(), want.says) ||
+				app.NonRetryable() != (want.typ == interceptors.PolicyInvalid) {
 				t.Errorf("%s: error is %v", key, app)
 			}
 		}

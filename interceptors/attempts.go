@@ -33,11 +33,21 @@ func (w *workerInterceptor) attempts(ctx context.Context, c *call, next handler)
 			}
 		}()
 	}
+	returned := false
+	defer func() {
+		if !returned { // it panics: the SDK will have it tried again
+			c.keepPauses(ctx)
+		}
+	}()
 	result, err = next(ctx)
+	returned = true
 	switch {
 	case err == nil, errors.Is(err, activity.ErrResultPending), errors.As(err, new(*answeredError)):
 		return result, err
-	case c.outage && (!c.details.isEntered() || isOwn(c.info.ActivityType.Name)), c.interrupted(ctx):
+	case !c.outage && c.stopped(ctx):
+		c.outage, err = true, notRunning(err)
+	}
+	if c.outage && !c.isUsers() || c.interrupted(ctx) {
 		c.details.leave(ctx, c.info, func(r *record) {
 			r.Outages++
 			r.Paused = plus(r.Paused, max(time.Since(c.began)-c.held, 0))
@@ -45,7 +55,37 @@ func (w *workerInterceptor) attempts(ctx context.Context, c *call, next handler)
 		})
 		return nil, err
 	}
-	return nil, c.counted(ctx, err)
+	err = c.counted(ctx, err)
+	if app, ok := err.(*temporal.ApplicationError); !ok || !app.NonRetryable() { //nolint:errorlint // Temporal looks at the outermost error only
+		c.keepPauses(ctx)
+	}
+	return nil, err
+}
+
+// isUsers tells whether the attempt is one of the user's: its code was entered. Code of
+// this module may be run again.
+func (c *call) isUsers() bool { return c.details.isEntered() && !isOwn(c.info.ActivityType.Name) }
+
+// stopped tells whether the attempt ends because its worker stops, before it was one of
+// the user's: it waited for a lock, or read its config.
+func (c *call) stopped(ctx context.Context) bool {
+	if c.isUsers() || ctx.Err() == nil || temporal.IsCanceledError(context.Cause(ctx)) {
+		return false
+	}
+	select {
+	case <-c.details.below.GetWorkerStopChannel(ctx):
+		return true
+	default:
+		return false
+	}
+}
+
+// keepPauses leaves to the next attempt what the host's schedule-to-close time-out is
+// not to count.
+func (c *call) keepPauses(ctx context.Context) {
+	if _, bounded := c.end(); bounded && c.details.paused() > 0 {
+		c.details.leave(ctx, c.info, func(*record) {})
+	}
 }
 
 // interrupted tells whether an operator paused or reset the activity, which plain

@@ -40,6 +40,10 @@ const (
 	// not have, as happens in a rotation of keys. Retryable, since another worker
 	// may have it.
 	ConfigKeyUnknown = "ConfigKeyUnknown"
+	// LockKeyUnknown: the policy names a function that this worker's Options.LockKeys
+	// do not have, as happens in a rolling upgrade of the host. Retryable, since
+	// another worker may have it.
+	LockKeyUnknown = "LockKeyUnknown"
 	// ConfigUnusable: the config, its ref or the header cannot be used as it
 	// is. Not retryable.
 	ConfigUnusable = "ConfigUnusable"

@@ -27,6 +27,7 @@ func TestARunsEndIsFinalUnlessTemporalStartsAnother(t *testing.T) {
 		"a failure under a policy":             {retried(1, temporal.RetryPolicy{}), failure, true},
 		"a failure before the last attempt":    {retried(2, temporal.RetryPolicy{MaximumAttempts: 3}), failure, true},
 		"a failure of the last attempt":        {retried(3, temporal.RetryPolicy{MaximumAttempts: 3}), failure, false},
+		"a cancellation of a cron":             {workflow.Info{CronSchedule: "@daily"}, temporal.NewCanceledError(), false},
 		"a cancellation under a policy":        {retried(1, temporal.RetryPolicy{}), temporal.NewCanceledError(), false},
 		"a failure that says it is the last":   {retried(1, temporal.RetryPolicy{}), temporal.NewNonRetryableApplicationError("x", "T", nil), false},
 		"a failure that the policy leaves out": {retried(1, temporal.RetryPolicy{NonRetryableErrorTypes: []string{"T"}}), temporal.NewApplicationError("x", "T"), false},

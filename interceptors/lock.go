@@ -23,6 +23,8 @@ var (
 		"run it as a regular activity, or set Policy.Lock to Off")
 	errPendingLock = errors.New("activity.ErrResultPending under a lock: the work would go on after the lease; " +
 		"finish the work before returning, or set Policy.Lock to Off")
+	errNoKey = errors.New("this worker's Options.LockKeys have no such function; " +
+		"give it one, as the worker that scheduled the activity has")
 	errNoWorkflow = errors.New("the activity has no workflow to lock; set Options.LockKey, or Policy.Lock to Off")
 )
 
@@ -38,11 +40,22 @@ func (w *workerInterceptor) lock(ctx context.Context, c *call, next handler) (an
 		return nil, invalidPolicy(fmt.Errorf("activity type %q: %w", c.info.ActivityType.Name, errLocalLock))
 	}
 	resources, err := w.resources(c)
-	if err != nil {
+	switch {
+	case errors.Is(err, errNoKey):
+		w.options.Logger.ErrorContext(ctx, "an activity cannot be locked by this worker", "op", "lock", "family", "lock",
+			"activity_type", c.info.ActivityType.Name, "error", err)
+		return nil, temporal.NewApplicationErrorWithOptions(err.Error(), LockKeyUnknown,
+			temporal.ApplicationErrorOptions{Cause: err, NextRetryDelay: w.retryDelay(c.info)})
+	case err != nil:
 		return nil, invalidPolicy(fmt.Errorf("activity type %q: %w", c.info.ActivityType.Name, err))
 	}
 	held, err := w.acquire(ctx, c, resources)
-	if err != nil {
+	switch {
+	case errors.Is(err, locking.ErrInvalidResource): // of the key function
+		return nil, invalidPolicy(fmt.Errorf("activity type %q: %w", c.info.ActivityType.Name, err))
+	case isContention(err):
+		return nil, c.unlessUnwanted(ctx, err)
+	case err != nil:
 		return nil, err
 	}
 	asked := false
@@ -122,7 +135,7 @@ func (w *workerInterceptor) resources(c *call) ([]string, error) {
 	}
 	key := w.options.LockKeys[c.policy.LockKey]
 	if key == nil {
-		return nil, fmt.Errorf("Policy.LockKey is %q, and this worker's Options.LockKeys have no such function", c.policy.LockKey)
+		return nil, fmt.Errorf("Policy.LockKey is %q: %w", c.policy.LockKey, errNoKey)
 	}
 	resources, err := key(c.info)
 	if err == nil && len(resources) == 0 {

@@ -65,13 +65,17 @@ func workflowStatus(err error) (notifier.Status, string) {
 }
 
 // goesOn tells whether Temporal starts another run after this one's end: a cron
-// schedule always does, a retry policy after a failure that it covers.
+// schedule does, and a retry policy after a failure that it covers; neither after a
+// cancellation.
 func goesOn(info *workflow.Info, err error) bool {
+	if temporal.IsCanceledError(err) {
+		return false
+	}
 	if info.CronSchedule != "" {
 		return true
 	}
 	policy := info.RetryPolicy
-	if err == nil || policy == nil || temporal.IsCanceledError(err) ||
+	if err == nil || policy == nil ||
 		(policy.MaximumAttempts > 0 && info.Attempt >= policy.MaximumAttempts) {
 		return false
 	}
