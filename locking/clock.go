@@ -24,6 +24,15 @@ func (i instant) since(earlier instant) time.Duration {
 	return max(i.mono.Sub(earlier.mono), i.wall.Sub(earlier.wall))
 }
 
+// clocksApart is by how much two clocks may differ in what they saw.
+const clocksApart = time.Second
+
+// agrees tells whether both clocks saw as much since earlier. They do not after a
+// suspension, or when the wall clock was set.
+func (i instant) agrees(earlier instant) bool {
+	return (i.wall.Sub(earlier.wall) - i.mono.Sub(earlier.mono)).Abs() <= clocksApart
+}
+
 // drift is the part of a TTL that a holder does not use: Redis' clock may run
 // a little faster than ours, and a holder needs a moment to notice the end.
 func drift(ttl time.Duration) time.Duration {

@@ -17,12 +17,14 @@ const pipesAtOnce = 2
 // their pipelines travel together.
 type pipes struct {
 	client redis.UniversalClient
+	again  bool                          // the client repeats what it had no answer to
 	shared *trips.Trips[redis.Pipeliner] // nil: of a client that speaks to several servers, of which one would hold up the others
 }
 
 func newPipes(client redis.UniversalClient, log *slog.Logger) *pipes {
 	p := &pipes{client: client}
-	if _, ok := client.(*redis.Client); ok {
+	if single, ok := client.(*redis.Client); ok {
+		p.again = single.Options().MaxRetries > 0
 		p.shared = &trips.Trips[redis.Pipeliner]{
 			Send: p.send, Size: func(redis.Pipeliner) int { return 1 }, AtOnce: pipesAtOnce,
 			// What is given up must not reach Redis behind what takes it back.
@@ -44,16 +46,20 @@ func (p *pipes) exec(ctx context.Context, pipe redis.Pipeliner) error {
 	return p.shared.Do(ctx, pipe)
 }
 
-// send makes one trip. A shared one ends by itself, since it lives until the last of
-// the callers' deadlines; and it is not sent again by the client: who was answered
-// already would get another answer. Its callers ask again if they want to.
-func (*pipes) send(ctx context.Context, all []redis.Pipeliner) error {
-	if len(all) == 1 {
+// send makes one trip. It is not sent again by the client: who was answered already
+// would get another answer, a release that the lock is gone. Its callers ask again if
+// they want to. A shared trip ends by itself, since it lives until the last of the
+// callers' deadlines.
+func (p *pipes) send(ctx context.Context, all []redis.Pipeliner) error {
+	if len(all) == 1 && !p.again {
 		_, _ = rediserr.Settle(all[0].Exec(ctx))
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, opTimeout)
-	defer cancel()
+	if len(all) > 1 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, opTimeout)
+		defer cancel()
+	}
 	together := all[0]
 	cmds := together.Cmds()
 	together.Discard()

@@ -1,7 +1,11 @@
 package locking
 
 import (
+	"context"
+	"io"
 	"log/slog"
+	"net"
+	"sync/atomic"
 	"testing"
 
 	"github.com/alicebob/miniredis/v2"
@@ -31,5 +35,49 @@ func TestPipes_a_refused_connection_answers_nothing(t *testing.T) {
 				t.Errorf("%s: %s says %v", name, cmd.Name(), cmd.Err())
 			}
 		}
+	}
+}
+
+// lossy connections break before the next answer when they are told to.
+type lossy struct {
+	net.Conn
+	lose *atomic.Bool
+}
+
+func (l lossy) Read(b []byte) (int, error) {
+	n, err := l.Conn.Read(b)
+	if l.lose.CompareAndSwap(true, false) {
+		_ = l.Close()
+		return 0, io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// A client of the host's repeats commands. A release that ran, and was asked for again,
+// would say that the lock was gone.
+func TestPipes_are_not_sent_again_by_the_client(t *testing.T) {
+	t.Parallel()
+	server := miniredis.RunT(t)
+	var lose atomic.Bool
+	client := redis.NewClient(&redis.Options{MaxRetries: 3, Dialer: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", server.Addr())
+		return lossy{conn, &lose}, err
+	}})
+	t.Cleanup(func() { _ = client.Close() })
+	p := newPipes(client, slog.New(slog.DiscardHandler))
+	t.Cleanup(p.close)
+	for _, lost := range []bool{false, true} {
+		pipe := client.Pipeline()
+		count := pipe.Incr(t.Context(), "count")
+		lose.Store(lost)
+		if err := p.exec(t.Context(), pipe); err != nil {
+			t.Fatal(err)
+		}
+		if (count.Err() != nil) != lost {
+			t.Errorf("reply lost: %v; the command says %v", lost, count.Err())
+		}
+	}
+	if got, _ := server.Get("count"); got != "2" {
+		t.Errorf("the commands ran %s times", got)
 	}
 }

@@ -33,13 +33,24 @@ type answer struct {
 	took  time.Duration // from asking to at: the clock is ahead of value by that at most
 }
 
+// age is how old an answer is. It is not usable if it never came, or if our clocks do
+// not agree about that: what is carried on by one that was set may be far from the
+// server's.
+func (a answer) age(now clock) (age time.Duration, usable bool) {
+	if a.at.mono.IsZero() {
+		return 0, false
+	}
+	at := now()
+	return at.since(a.at), at.agrees(a.at)
+}
+
 // micros is the server's clock in microseconds since 1970.
 func (s *serverTime) micros(ctx context.Context, client redis.UniversalClient, now clock) (int64, error) {
 	s.mu.Lock()
 	last := s.last
 	s.mu.Unlock()
-	age := now().since(last.at)
-	if last.at.mono.IsZero() || age > timeAge {
+	age, usable := last.age(now)
+	if !usable || age > timeAge {
 		var err error
 		if last, err = askTime(ctx, client, now); err != nil {
 			return 0, err
@@ -62,11 +73,9 @@ func (s *serverTime) carried(now clock) (least, most int64) {
 	s.mu.Lock()
 	last := s.last
 	s.mu.Unlock()
-	if last.at.mono.IsZero() {
-		return 0, 0
-	}
-	value := last.value.Add(now().since(last.at))
-	if value.UnixMicro() > maxFence/2 {
+	age, usable := last.age(now)
+	value := last.value.Add(age)
+	if !usable || value.UnixMicro() > maxFence/2 {
 		return 0, 0
 	}
 	return value.UnixMicro(), value.Add(last.took).UnixMicro() + 1

@@ -80,7 +80,7 @@ func (s *server) first(ctx context.Context) finding {
 		return f
 	}
 	s.drop()
-	return judge(s.host.WithTimeout(probeTimeout/2).Set(ctx, s.key, "", probeTTL).Err())
+	return judge(s.host.WithTimeout(probeTimeout/2).Set(asProbe(ctx), s.key, "", probeTTL).Err())
 }
 
 func (s *server) ask(ctx context.Context) finding {
