@@ -27,7 +27,15 @@ func (s *Store) Get(ctx context.Context, key Key) (Config, error) {
 
 // Near tells whether Get would answer key now from this process, without Redis.
 // It counts as no read.
-func (s *Store) Near(key Key) bool { return !s.closed.Load() && s.nearby(key) != nil }
+func (s *Store) Near(key Key) bool {
+	switch {
+	case s.closed.Load():
+		return false
+	case key.Digest == "":
+		return s.current.find(key.ID) != nil
+	}
+	return s.near.find(key) != nil
+}
 
 // nearby is what this process knows of a key.
 func (s *Store) nearby(key Key) *known {

@@ -2,7 +2,9 @@ package redisstate
 
 import (
 	"context"
+	"fmt"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -96,6 +98,33 @@ func TestIndex_keeps_what_is_saved_while_it_is_pruned(t *testing.T) {
 			server.FastForward(test.pass)
 			lists(t, newStore(t, newClient(t, server), quiet()), "w", want)
 		})
+	}
+}
+
+// What was saved meanwhile is left, and does not keep from looking at the rest.
+func TestIndex_is_pruned_behind_what_is_in_use(t *testing.T) {
+	t.Parallel()
+	server := newServer(t)
+	s := newStore(t, newClient(t, server), quiet())
+	var used, all []string
+	for n := range maxBatch + 1 {
+		all = append(all, fmt.Sprint("m", n))
+		if _, err := server.ZAdd("index", 1, all[n]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	used = all[:maxBatch]
+	err := s.pruneIndex(t.Context(), "index", all, func(members []string) (there []string, err error) {
+		for _, m := range members {
+			if slices.Contains(used, m) {
+				there = append(there, m)
+			}
+		}
+		return there, nil
+	})
+	left, _ := server.ZMembers("index")
+	if err != nil || len(left) != maxBatch || slices.Contains(left, all[maxBatch]) {
+		t.Errorf("%d of %d are left, %v", len(left), len(all), err)
 	}
 }
 

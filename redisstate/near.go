@@ -93,6 +93,9 @@ func (n *near) get(key Key) *known {
 
 // find is get uncounted.
 func (n *near) find(key Key) *known {
+	if n == nil {
+		return nil
+	}
 	if e, ok := n.cache.GetIfPresent(key.ID); ok {
 		return e.find(key.Digest)
 	}

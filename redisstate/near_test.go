@@ -72,6 +72,30 @@ func TestNear_counts_what_each_cache_answers(t *testing.T) {
 	}
 }
 
+func TestNear_tells_without_a_read(t *testing.T) {
+	t.Parallel()
+	o := byKey()
+	store := newStore(t, newClient(t, newServer(t)), o)
+	hearsBells(t, store)
+	saves(t, store, Entry{ID: "a", Value: 1})
+	_, err := store.Get(t.Context(), ID("a")) // remembers what it is now
+	pinned := Ref{ID: "a", Digest: currentDigest(t, store, "a")}.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := fmt.Sprint(counts(t, o.Registerer))
+	other := Ref{ID: "b", Digest: pinned.Digest}.Key()
+	if !store.Near(pinned) || !store.Near(ID("a")) || store.Near(ID("b")) || store.Near(other) {
+		t.Error("it does not know what it has")
+	}
+	if after := fmt.Sprint(counts(t, o.Registerer)); after != before {
+		t.Errorf("it counted %s; before %s", after, before)
+	}
+	if err := store.Close(); err != nil || store.Near(pinned) {
+		t.Errorf("closed, it has it still (%v)", err)
+	}
+}
+
 func TestNear_reads_by_id_always_ask_Redis(t *testing.T) {
 	t.Parallel()
 	server := newServer(t)

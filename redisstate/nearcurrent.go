@@ -95,13 +95,22 @@ func (c *current) get(id string) *known {
 	if c == nil || !c.beats.fresh() {
 		return nil
 	}
-	if now, ok := c.known.GetIfPresent(id); ok && c.beats.now() < now.until {
-		if k := c.near.find(Key{ID: id, Digest: now.digest}); k != nil {
-			c.near.hits.Inc()
-			return k
-		}
+	if k := c.find(id); k != nil {
+		c.near.hits.Inc()
+		return k
 	}
 	c.near.misses.Inc()
+	return nil
+}
+
+// find is get uncounted.
+func (c *current) find(id string) *known {
+	if c == nil || !c.beats.fresh() {
+		return nil
+	}
+	if now, ok := c.known.GetIfPresent(id); ok && c.beats.now() < now.until {
+		return c.near.find(Key{ID: id, Digest: now.digest})
+	}
 	return nil
 }
 

@@ -128,7 +128,8 @@ func currentDigest(t *testing.T, s *Store, id string) Digest {
 // What this process writes it sees at once, whatever becomes of the bell.
 func TestStore_forgets_what_it_wrote_itself(t *testing.T) {
 	t.Parallel()
-	s := newNearStore(t, newClient(t, newServer(t)))
+	server := newServer(t)
+	s := newNearStore(t, newClient(t, server))
 	s.current.beats.bell = func(string) {}
 	s.current.beats.bus.Close() // from now on it hears nothing
 	for i, write := range []func() error{
@@ -142,6 +143,12 @@ func TestStore_forgets_what_it_wrote_itself(t *testing.T) {
 		},
 		func() error { _, err := s.Set(t.Context(), Entry{ID: "a", Value: 6, Workflow: "w"}); return err },
 		func() error { _, err := s.DeleteWorkflow(t.Context(), "w"); return err },
+		func() error { _, err := s.Set(t.Context(), Entry{ID: "a", Value: 8, Workflow: "w"}); return err },
+		func() error { // Redis has lost it meanwhile
+			server.FlushAll()
+			_, err := s.Set(t.Context(), Entry{ID: "a", Value: 9, Workflow: "w"})
+			return err
+		},
 	} {
 		trust(s)
 		if err := write(); err != nil {

@@ -57,8 +57,11 @@ func (s *Store) pruneAsides(ctx context.Context, index string, gone []string) er
 func (s *Store) pruneIndex(ctx context.Context, name string, gone []string, there func([]string) ([]string, error)) error {
 	for batch := range slices.Chunk(gone, maxBatch) {
 		batch, err := s.stillGone(batch, there)
-		if err != nil || len(batch) == 0 {
+		if err != nil {
 			return err
+		}
+		if len(batch) == 0 {
+			continue
 		}
 		members := make([]any, len(batch))
 		for i, m := range batch {

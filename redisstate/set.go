@@ -53,8 +53,10 @@ func (s *Store) Set(ctx context.Context, entries ...Entry) ([]Ref, error) {
 	return refs, nil
 }
 
-// remember notes what was just written.
+// remember notes what was just written. That an id has other content no bell told, if
+// Redis had lost what was there.
 func (s *Store) remember(w *writing) {
+	s.current.forget(w.ref.ID)
 	s.near.add(w.ref.ID, w.content, w.new.workflow, s.slides.saved(slideKey{Key: w.ref.Key()}, w.new.ttl))
 }
 
