@@ -143,16 +143,14 @@ func (n *NotificationSystem[M, X]) PublishWorkflowEvent(ctx context.Context, wor
 }
 
 // PublishTaskEvent publishes a WorkflowEvent of a task on task:<id>, and on
-// workflow:<id> if workflowID is not "".
+// workflow:<id> if workflowID is not "": the one does not wait for the other.
 func (n *NotificationSystem[M, X]) PublishTaskEvent(ctx context.Context, taskID, workflowID, event, status string, data map[string]any) error {
 	ev := WorkflowEvent{TaskID: taskID, WorkflowID: workflowID, Event: event, Status: status, Data: data, Timestamp: time.Now()}
-	if err := n.Publish(ctx, taskChannel+taskID, ev); err != nil {
-		return err
+	var err error
+	if workflowID != "" {
+		err = n.Publish(ctx, workflowChannel+workflowID, ev)
 	}
-	if workflowID == "" {
-		return nil
-	}
-	return n.Publish(ctx, workflowChannel+workflowID, ev)
+	return errors.Join(err, n.Publish(ctx, taskChannel+taskID, ev))
 }
 
 // GetMetrics tells what the adapter did so far.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/temporal-redis/compozy"
+	"github.com/compozy/temporal-redis/internal/redistest/mini"
 	"github.com/compozy/temporal-redis/notifier"
 )
 
@@ -77,7 +79,12 @@ type newsroom struct {
 
 func newNewsroom(t *testing.T) newsroom {
 	t.Helper()
-	client := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr(), ContextTimeoutEnabled: true, MaxRetries: -1})
+	return newNewsroomOn(t, miniredis.RunT(t))
+}
+
+func newNewsroomOn(t *testing.T, server *miniredis.Miniredis) newsroom {
+	t.Helper()
+	client := redis.NewClient(&redis.Options{Addr: server.Addr(), ContextTimeoutEnabled: true, MaxRetries: -1})
 	t.Cleanup(func() { _ = client.Close() })
 	log := slog.New(slog.DiscardHandler)
 	publisher, err := notifier.NewPublisher(client, notifier.PublisherOptions{Logger: log, Registerer: prometheus.NewRegistry()})
@@ -167,6 +174,59 @@ func TestNotificationSystem_tells_what_is_published(t *testing.T) {
 		if err := subscribe(); err == nil || err.Error() != name {
 			t.Errorf("it says %v; want %q", err, name)
 		}
+	}
+}
+
+// Channels of workflows are the plugin's, by whatever pattern they are asked for.
+func TestNotificationSystem_hears_workflows_by_any_pattern(t *testing.T) {
+	t.Parallel()
+	system := newNewsroom(t).notifications(t)
+	ctx := t.Context()
+	heard := make(map[string]<-chan theirMessage)
+	for _, pattern := range []string{"workflow:order-*", "[vw]*", "task:p*"} {
+		messages, err := system.SubscribePattern(ctx, pattern)
+		must(t, err)
+		heard[pattern] = messages
+	}
+	must(t, system.PublishWorkflowEvent(ctx, "other", "started", "running", nil))
+	must(t, system.PublishTaskEvent(ctx, "pay", "", "task_started", "running", nil))
+	must(t, system.PublishWorkflowEvent(ctx, "order-1", "started", "running", nil))
+	for pattern, want := range map[string][]string{
+		"workflow:order-*": {"workflow:order-1"}, "[vw]*": {"workflow:other", "workflow:order-1"}, "task:p*": {"task:pay"},
+	} {
+		var got []string
+		for len(got) < len(want) {
+			channel, ev := message(t, heard[pattern])
+			if ev.Event == "" {
+				t.Errorf("%s hears %+v on %q", pattern, ev, channel)
+			}
+			got = append(got, channel)
+		}
+		slices.Sort(got)
+		if slices.Sort(want); !slices.Equal(got, want) {
+			t.Errorf("%s hears %q; want %q", pattern, got, want)
+		}
+	}
+	if _, err := system.SubscribePattern(ctx, "workflow:[a"); err == nil {
+		t.Error("what is no pattern is listened to")
+	}
+}
+
+// A task's event reaches the log of its workflow whatever becomes of the message on its
+// own channel.
+func TestNotificationSystem_keeps_a_tasks_event_in_an_outage(t *testing.T) {
+	t.Parallel()
+	server := mini.Start(t)
+	room := newNewsroomOn(t, server)
+	system := room.notifications(t)
+	server.Close()
+	if err := system.PublishTaskEvent(t.Context(), "pay", "order", "task_started", "running", nil); err == nil {
+		t.Error("nobody says that the message is lost")
+	}
+	mini.Restart(t, server)
+	must(t, room.publisher.Flush(t.Context()))
+	if events, err := room.hub.Read(t.Context(), "order", 0, 0); err != nil || len(events) != 1 {
+		t.Errorf("the log has %d events, %v", len(events), err)
 	}
 }
 

@@ -49,7 +49,7 @@ func (n *NotificationSystem[M, X]) Subscribe(ctx context.Context, channels ...st
 }
 
 // SubscribePattern is Subscribe for the channels that match patterns, as in PSUBSCRIBE.
-// Of "workflow:*" each event is heard once; of other patterns, what comes while the
+// Of channels workflow:<id> each event is heard once; of others, what comes while the
 // connection is lost is not.
 func (n *NotificationSystem[M, X]) SubscribePattern(ctx context.Context, patterns ...string) (<-chan M, error) {
 	if len(patterns) == 0 {
@@ -57,13 +57,7 @@ func (n *NotificationSystem[M, X]) SubscribePattern(ctx context.Context, pattern
 	}
 	return n.subscribe(ctx, func(s *hearing[M, X]) error {
 		for _, pattern := range patterns {
-			var err error
-			if pattern == workflowChannel+"*" {
-				err = s.listenToAll()
-			} else {
-				err = s.wait(n.bus.ListenPattern(pattern, bus.Listener{Confirmed: func() {}, From: s.heard}))
-			}
-			if err != nil {
+			if err := s.listenPattern(pattern); err != nil {
 				return fmt.Errorf("failed to confirm pattern subscription: %w", err)
 			}
 		}
@@ -148,17 +142,32 @@ func (s *hearing[M, X]) listen(ofWorkflow bool, id, channel string) error {
 	if err != nil {
 		return err
 	}
-	s.reading.Go(func() { s.read(sub.Events()) })
+	s.reading.Go(func() { s.read(sub.Events(), func(string) bool { return true }) })
 	return nil
 }
 
-func (s *hearing[M, X]) listenToAll() error {
-	all, err := s.system.hub.SubscribeAll(s.ctx)
+// listenPattern begins to hear the channels that match a pattern: those of workflows
+// from the plugin, the others from Redis.
+func (s *hearing[M, X]) listenPattern(pattern string) error {
+	p, err := newGlob(pattern)
 	if err != nil {
 		return err
 	}
-	s.reading.Go(func() { s.read(all.Events()) })
-	return nil
+	if p.workflows() {
+		all, err := s.system.hub.SubscribeAll(s.ctx)
+		if err != nil {
+			return err
+		}
+		s.reading.Go(func() { s.read(all.Events(), p.matches) })
+	}
+	if !p.others() {
+		return nil
+	}
+	return s.wait(s.system.bus.ListenPattern(pattern, bus.Listener{Confirmed: func() {}, From: func(channel, payload string) {
+		if !strings.HasPrefix(channel, workflowChannel) {
+			s.heard(channel, payload)
+		}
+	}}))
 }
 
 // wait waits until a registration is confirmed.
@@ -170,10 +179,10 @@ func (s *hearing[M, X]) wait(r *bus.Registration) error {
 }
 
 // read passes on the events of the plugin, from now on: snapshots are not news.
-func (s *hearing[M, X]) read(events <-chan notifier.Event) {
+func (s *hearing[M, X]) read(events <-chan notifier.Event, wanted func(channel string) bool) {
 	for ev := range events {
-		if !ev.Snapshot {
-			s.pass(Message{Channel: workflowChannel + ev.WorkflowID, Payload: payloadOf(ev), Time: time.Now()})
+		if channel := workflowChannel + ev.WorkflowID; !ev.Snapshot && wanted(channel) {
+			s.pass(Message{Channel: channel, Payload: payloadOf(ev), Time: time.Now()})
 		}
 	}
 }

@@ -193,7 +193,7 @@ func (w *watching) follow(ctx context.Context, hub *notifier.Hub, events <-chan 
 	if err != nil {
 		return err
 	}
-	if end.last.EndsWorkflow() {
+	if end.over() {
 		settled.Reset(settleFor)
 	}
 	for {
@@ -211,7 +211,7 @@ func (w *watching) follow(ctx context.Context, hub *notifier.Hub, events <-chan 
 				return err
 			}
 			if !w.all && end.take(burst) {
-				if settled.Stop(); end.last.EndsWorkflow() && !end.another {
+				if settled.Stop(); end.over() {
 					settled.Reset(settleFor)
 				}
 			}
@@ -231,18 +231,27 @@ func (w *watching) follow(ctx context.Context, hub *notifier.Hub, events <-chan 
 
 // ending is what is known of how the workflow goes.
 type ending struct {
-	last    notifier.Event // of the newest run itself
-	another bool           // a run goes on of which that is not
+	last    notifier.Event  // of the newest run itself
+	another bool            // a run goes on of which that is not
+	spoke   map[string]bool // runs that told of themselves: what was before the newest, they left behind
 }
+
+// over tells whether the workflow has ended.
+func (e *ending) over() bool { return e.last.EndsWorkflow() && !e.another }
 
 // take tells whether events change it.
 func (e *ending) take(events []notifier.Event) (changed bool) {
 	for _, ev := range events {
+		if ev.Kind != notifier.KindStatus || ev.RunID == "" {
+			continue
+		}
+		if ev.OfWorkflow() {
+			e.spoke[ev.RunID] = true
+		}
 		switch {
-		case ev.Kind != notifier.KindStatus || ev.RunID == "":
 		case ev.OfWorkflow() && (e.last.RunID == "" || (ev.RunID == e.last.RunID && ev.Supersedes(e.last)) || (ev.RunID != e.last.RunID && !ev.Time.Before(e.last.Time))):
 			e.last, e.another, changed = ev, false, true
-		case ev.RunID != e.last.RunID && ev.Time.After(e.last.Time) && !e.another: // a task of a run that was reset
+		case ev.RunID != e.last.RunID && ev.Time.After(e.last.Time) && !e.another && !e.spoke[ev.RunID]: // a task of a run that was reset
 			e.another, changed = true, true
 		}
 	}
@@ -251,6 +260,7 @@ func (e *ending) take(events []notifier.Event) (changed bool) {
 
 // before is what the log says up to the event to begin after.
 func (w *watching) before(ctx context.Context, hub *notifier.Hub) (e ending, err error) {
+	e.spoke = make(map[string]bool)
 	if w.after == 0 {
 		return e, nil
 	}

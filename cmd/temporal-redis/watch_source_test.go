@@ -129,8 +129,8 @@ func TestWatch_tells_whether_Temporal_answers(t *testing.T) {
 	await("it is not there")
 	source.fail(nil)
 	await("there")
-	sub.Close()
 	cancel()
+	sub.Close()
 	if err := <-ended; err == nil || !strings.Contains(err.Error(), "interrupted") {
 		t.Errorf("it ends with %v", err)
 	}

@@ -59,6 +59,17 @@ func (p *press) tell(workflow, run string, events ...notifier.Event) {
 	}
 }
 
+// add publishes an event of a run and gives its id.
+func (p *press) add(workflow, run string, ev notifier.Event) (id string) {
+	p.t.Helper()
+	ev.WorkflowID, ev.RunID = workflow, run
+	n, err := p.Append(p.t.Context(), ev)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return jsonNumber(n)
+}
+
 var (
 	runs    = notifier.Event{Status: notifier.StatusRunning}
 	taskRan = notifier.Event{TaskID: "charge", Call: 1, Attempt: 1, Status: notifier.StatusSuccess}
@@ -194,5 +205,46 @@ func TestWatch_tells_of_all_workflows(t *testing.T) {
 	}
 	if got := code(true); got != 0 {
 		t.Errorf("interrupted, it ended with %d", got)
+	}
+}
+
+func TestWatch_waits_for_a_run_that_was_reset(t *testing.T) {
+	t.Parallel()
+	p := newPress(t)
+	p.tell("order", "r", runs, ends(notifier.StatusFailed))
+	last := p.add("order", "reset", taskRan) // which says nothing of itself until its end
+	_, code := watchLive(t, p, "watch", "order", "--json", "--after", last)
+	ended := make(chan int, 1)
+	go func() { ended <- code(false) }()
+	select {
+	case got := <-ended:
+		t.Fatalf("the workflow goes on, and it ended with %d", got)
+	case <-time.After(2 * settleFor):
+	}
+	p.tell("order", "reset", ends(notifier.StatusSuccess))
+	if got := <-ended; got != 0 {
+		t.Errorf("it ended with %d", got)
+	}
+}
+
+func TestWatch_ends_although_a_task_outlived_its_run(t *testing.T) {
+	t.Parallel()
+	for name, flags := range map[string]func(first, last string) []string{
+		"from now":      func(_, _ string) []string { return nil },
+		"from an event": func(first, _ string) []string { return []string{"--after", first} },
+		"from the last": func(_, last string) []string { return []string{"--after", last} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPress(t)
+			first := p.add("order", "earlier", runs)
+			p.tell("order", "earlier", ends(notifier.StatusFailed))
+			p.tell("order", "r", runs, ends(notifier.StatusSuccess))
+			last := p.add("order", "earlier", taskRan)
+			_, code := watchLive(t, p, append([]string{"watch", "order"}, flags(first, last)...)...)
+			if got := code(false); got != 0 {
+				t.Errorf("it ended with %d", got)
+			}
+		})
 	}
 }
