@@ -121,6 +121,7 @@ func (h *host) execute(ctx context.Context, id string, w *spec.Workflow, view *s
 	}
 	run, err := h.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: id, TaskQueue: h.queue}, flow.WorkflowName, in)
 	if err != nil {
+		h.withdraw(ctx, id)
 		return result, errors.Join(fmt.Errorf("start the workflow: %w", err),
 			flow.Discard(context.WithoutCancel(ctx), store, id, w))
 	}
@@ -134,6 +135,14 @@ func (h *host) execute(ctx context.Context, id string, w *spec.Workflow, view *s
 	timer := time.AfterFunc(eventTimeout, stopViewing)
 	defer timer.Stop()
 	return result, errors.Join(err, <-shown)
+}
+
+// withdraw ends a workflow that the server may have started without our hearing of it:
+// nobody else would. Mostly there is none.
+func (h *host) withdraw(ctx context.Context, id string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout)
+	defer cancel()
+	_ = h.client.TerminateWorkflow(ctx, id, "", "the demo was stopped while it started it")
 }
 
 // wait waits for the workflow. If ctx ends first it cancels the workflow and
