@@ -64,6 +64,11 @@ func attemptStatus(ctx context.Context, c *call, err error) (notifier.Status, st
 		return notifier.StatusWaiting, reasonPending
 	case decided:
 		return notifier.StatusFailed, reasonOf(app)
+	case pauses && c.stopped(ctx): // another worker goes on with it
+		if c.policy.Lock == On {
+			return notifier.StatusWaiting, reasonLock
+		}
+		return notifier.StatusPaused, reasonRedis
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil:
 		return notifier.StatusTimedOut, reasonOf(err)
 	case temporal.IsCanceledError(err), errors.Is(err, context.Canceled) && ctx.Err() != nil:

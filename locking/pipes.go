@@ -40,6 +40,7 @@ func newPipes(client redis.UniversalClient, log *slog.Logger) *pipes {
 // not to be looked at.
 func (p *pipes) exec(ctx context.Context, pipe redis.Pipeliner) error {
 	if p.shared == nil {
+		unrepeated(ctx, pipe, pipe.Cmds())
 		_, _ = rediserr.Settle(pipe.Exec(ctx)) // each command has its own
 		return nil
 	}
@@ -62,14 +63,23 @@ func (p *pipes) send(ctx context.Context, all []redis.Pipeliner) error {
 	}
 	together := all[0]
 	cmds := together.Cmds()
-	together.Discard()
-	_ = together.Process(ctx, once{cmds[0]}) // appends it
-	_ = together.BatchProcess(ctx, cmds[1:]...)
 	for _, other := range all[1:] {
-		_ = together.BatchProcess(ctx, other.Cmds()...)
+		cmds = append(cmds, other.Cmds()...)
 	}
+	unrepeated(ctx, together, cmds)
 	_, _ = rediserr.Settle(together.Exec(ctx))
 	return nil
+}
+
+// unrepeated makes a pipeline one of commands that the client sends once. (A Cluster's
+// goes where MOVED and ASK send it all the same, and elsewhere if no connection is to be
+// had.)
+func unrepeated(ctx context.Context, pipe redis.Pipeliner, cmds []redis.Cmder) {
+	pipe.Discard()
+	if len(cmds) > 0 {
+		_ = pipe.Process(ctx, once{cmds[0]}) // appends it
+		_ = pipe.BatchProcess(ctx, cmds[1:]...)
+	}
 }
 
 // once is a command that keeps its pipeline from being sent again by the client.

@@ -53,31 +53,43 @@ func (l lossy) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// A client of the host's repeats commands. A release that ran, and was asked for again,
-// would say that the lock was gone.
+// A client of the host's repeats commands, and every Cluster's does. A release that ran,
+// and was asked for again, would say that the lock was gone.
 func TestPipes_are_not_sent_again_by_the_client(t *testing.T) {
 	t.Parallel()
-	server := miniredis.RunT(t)
-	var lose atomic.Bool
-	client := redis.NewClient(&redis.Options{MaxRetries: 3, Dialer: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", server.Addr())
-		return lossy{conn, &lose}, err
-	}})
-	t.Cleanup(func() { _ = client.Close() })
-	p := newPipes(client, slog.New(slog.DiscardHandler))
-	t.Cleanup(p.close)
-	for _, lost := range []bool{false, true} {
-		pipe := client.Pipeline()
-		count := pipe.Incr(t.Context(), "count")
-		lose.Store(lost)
-		if err := p.exec(t.Context(), pipe); err != nil {
-			t.Fatal(err)
-		}
-		if (count.Err() != nil) != lost {
-			t.Errorf("reply lost: %v; the command says %v", lost, count.Err())
-		}
-	}
-	if got, _ := server.Get("count"); got != "2" {
-		t.Errorf("the commands ran %s times", got)
+	for name, connect := range map[string]func(dial func(context.Context, string, string) (net.Conn, error), addr string) redis.UniversalClient{
+		"one server": func(dial func(context.Context, string, string) (net.Conn, error), addr string) redis.UniversalClient {
+			return redis.NewClient(&redis.Options{Addr: addr, MaxRetries: 3, Dialer: dial})
+		},
+		"a Cluster": func(dial func(context.Context, string, string) (net.Conn, error), addr string) redis.UniversalClient {
+			return redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{addr}, MaxRetries: -1, Dialer: dial})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := miniredis.RunT(t)
+			var lose atomic.Bool
+			client := connect(func(ctx context.Context, network, addr string) (net.Conn, error) {
+				conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+				return lossy{conn, &lose}, err
+			}, server.Addr())
+			t.Cleanup(func() { _ = client.Close() })
+			p := newPipes(client, slog.New(slog.DiscardHandler))
+			t.Cleanup(p.close)
+			for _, lost := range []bool{false, true} {
+				pipe := client.Pipeline()
+				count := pipe.Incr(t.Context(), "count")
+				lose.Store(lost)
+				if err := p.exec(t.Context(), pipe); err != nil {
+					t.Fatal(err)
+				}
+				if (count.Err() != nil) != lost {
+					t.Errorf("reply lost: %v; the command says %v", lost, count.Err())
+				}
+			}
+			if got, _ := server.Get("count"); got != "2" {
+				t.Errorf("the commands ran %s times", got)
+			}
+		})
 	}
 }

@@ -23,22 +23,28 @@ const (
 	maxListed = 500
 )
 
-// enlist notes that workflow ids are active, or that they have ended.
-func (l *eventLog) enlist(ctx context.Context, due map[string]bool) error {
-	now, key, endedKey := time.Now(), l.space.Active(), l.space.Ended()
-	at := float64(now.UnixMilli())
+// enlist notes what is due by workflow id.
+func (l *eventLog) enlist(ctx context.Context, due map[string]listing) error {
+	stale, err := l.stale(ctx, due)
+	if err != nil {
+		return err
+	}
+	key, endedKey := l.space.Active(), l.space.Ended()
 	var active, ended []redis.Z
 	var gone []any
-	for id, is := range due {
-		if is {
-			active = append(active, redis.Z{Score: at, Member: id})
-		} else {
-			ended = append(ended, redis.Z{Score: at, Member: id})
+	for id, d := range due {
+		switch z := (redis.Z{Score: float64(d.at.UnixMilli()), Member: id}); {
+		case stale[id]:
+		case d.active:
+			active = append(active, z)
+		default:
+			ended = append(ended, z)
 			gone = append(gone, id)
 		}
 	}
+	now := time.Now()
 	before := func(age time.Duration) string { return strconv.FormatInt(now.Add(-age).UnixMilli(), 10) }
-	_, err := l.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, err = l.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for some := range slices.Chunk(active, maxListed) {
 			p.ZAdd(ctx, key, some...)
 		}
@@ -59,6 +65,36 @@ func (l *eventLog) enlist(ctx context.Context, due map[string]bool) error {
 		return nil
 	})
 	return err
+}
+
+// stale tells of which workflow ids another process has noted something later, by the
+// clocks of both.
+func (l *eventLog) stale(ctx context.Context, due map[string]listing) (map[string]bool, error) {
+	var ids []string
+	for id, d := range due {
+		if d.late {
+			ids = append(ids, id)
+		}
+	}
+	stale := make(map[string]bool)
+	for some := range slices.Chunk(ids, maxListed) {
+		var active, ended *redis.FloatSliceCmd
+		_, err := l.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+			active, ended = p.ZMScore(ctx, l.space.Active(), some...), p.ZMScore(ctx, l.space.Ended(), some...)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		for i, id := range some {
+			noted := active.Val()[i]
+			if due[id].active {
+				noted = ended.Val()[i]
+			}
+			stale[id] = noted > float64(due[id].at.UnixMilli())
+		}
+	}
+	return stale, nil
 }
 
 // Active lists workflow ids that publish events, a page of about limit (at least 1) at

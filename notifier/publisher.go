@@ -42,7 +42,7 @@ var _ Publisher = (*BackgroundPublisher)(nil)
 type sink interface {
 	append(ctx context.Context, workflowID string, records []record) (last int64, err error)
 	lastNumber(ctx context.Context, workflowID, source string) (int64, error)
-	enlist(ctx context.Context, due map[string]bool) error // by workflow id: that it is active, or has ended
+	enlist(ctx context.Context, due map[string]listing) error // by workflow id
 	ping(ctx context.Context, workflowID string) error
 	shard(ctx context.Context, workflowID string) string
 }

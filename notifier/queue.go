@@ -10,7 +10,7 @@ import (
 type queued struct {
 	event  Event
 	key    string // event.TaskKey()
-	number int64  // rises in the order of Publish, by two: a gap fits in between
+	number int64  // rises in the order of Publish, by three: a gap fits in behind and before
 }
 
 // mailbox is what waits for one workflow id, in the order of Publish. One
@@ -81,7 +81,7 @@ func (q *queue) put(ev Event) bool {
 		q.offer(m)
 		return true
 	}
-	q.number += 2
+	q.number += 3
 	m.items = append(m.items, &queued{event: ev, key: key, number: q.number})
 	q.count(1)
 	if q.depth > q.capacity {
@@ -174,7 +174,7 @@ func (q *queue) take(maxItems, maxBytes int) (batch, bool) {
 // before is a number for what comes in front of the items.
 func (q *queue) before(items []*queued) int64 {
 	if len(items) == 0 {
-		q.number += 2
+		q.number += 3
 		return q.number - 1
 	}
 	return items[0].number - 1

@@ -2,7 +2,6 @@ package notifier
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -27,11 +26,18 @@ type roll struct {
 
 	mu      sync.Mutex
 	noted   map[string]*noted
-	due     map[string]bool // by workflow id: that it is active, or has ended
+	due     map[string]listing // by workflow id
 	writing bool
 	ended   int           // writes that are over
 	failing bool          // the last one failed
 	changed chan struct{} // closed and replaced when a write is over
+}
+
+// listing is what is to be noted of a workflow id.
+type listing struct {
+	active bool // else it has ended
+	at     time.Time
+	late   bool // it could not be noted at once: others may have noted more since
 }
 
 // noted is what was said of a workflow id.
@@ -42,7 +48,7 @@ type noted struct {
 
 func newRoll() *roll {
 	return &roll{
-		signal: make(chan struct{}, 1), noted: make(map[string]*noted), due: make(map[string]bool), changed: make(chan struct{}),
+		signal: make(chan struct{}, 1), noted: make(map[string]*noted), due: make(map[string]listing), changed: make(chan struct{}),
 	}
 }
 
@@ -60,28 +66,25 @@ func (r *roll) take(workflowID string, records []record, now time.Time, every ti
 		r.noted[workflowID] = n
 		n.at = now.Add(-every) // due
 	}
-	begins, ends := false, false
+	begun, ends := false, false // what began, and what is the last word
 	for _, rec := range records {
-		// A run may begin without saying so: one that was reset.
-		isNew := n.heard(rec.event.RunID)
-		switch ofWorkflow := rec.event.Kind == KindStatus && rec.event.OfWorkflow(); {
-		case ofWorkflow:
-			ends = rec.event.EndsWorkflow()
-			begins = !ends
-		case isNew:
-			begins, ends = true, false
+		if ev := rec.event; ev.Kind == KindStatus && ev.OfWorkflow() {
+			n.heard(ev.RunID)
+			ends = ev.EndsWorkflow()
+			begun = begun || !ends
+		} else if ev.Kind == KindStatus && !ev.Status.Terminal() && n.heard(ev.RunID) {
+			begun, ends = true, false // a run that was reset begins without saying so
 		}
 	}
 	switch {
-	case ends && !n.at.IsZero():
+	case ends && (begun || !n.at.IsZero()):
 		n.at = time.Time{}
-		r.due[workflowID] = false
-	case !ends && (begins || (!n.at.IsZero() && now.Sub(n.at) >= every)): // what comes late of one that has ended is neither
+	case !ends && (begun || (!n.at.IsZero() && now.Sub(n.at) >= every)): // what comes late of one that has ended is neither
 		n.at = now
-		r.due[workflowID] = true
 	default:
 		return
 	}
+	r.due[workflowID] = listing{active: !ends, at: now}
 	r.tell()
 }
 
@@ -107,28 +110,36 @@ func (r *roll) tell() {
 }
 
 // begin gives what is to be written, or nothing. Who gets something calls end.
-func (r *roll) begin() map[string]bool {
+func (r *roll) begin() map[string]listing {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.due) == 0 {
 		return nil
 	}
 	due := r.due
-	r.due, r.writing = make(map[string]bool), true
+	r.due, r.writing = make(map[string]listing), true
 	return due
 }
 
-// end tells what became of it. What may be written later stays due, unless something
-// else is by now.
-func (r *roll) end(due map[string]bool, err error) {
+// end tells what became of it. What could not be written, and may be later, stays due
+// unless something else is by now; what may not, or is too much, is forgotten, so that
+// the next word of it is noted.
+func (r *roll) end(due map[string]listing, err error, again bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.writing, r.failing = false, err != nil
 	r.ended++
-	if err != nil && due != nil && len(r.due)+len(due) <= maxEnlisted {
-		later := r.due
-		r.due = due
-		maps.Copy(r.due, later)
+	again = again && len(r.due)+len(due) <= maxEnlisted
+	for id, l := range due {
+		_, superseded := r.due[id]
+		switch {
+		case err == nil || superseded:
+		case again:
+			l.late = true
+			r.due[id] = l
+		default:
+			delete(r.noted, id)
+		}
 	}
 	close(r.changed)
 	r.changed = make(chan struct{})
@@ -162,13 +173,10 @@ func (p *BackgroundPublisher) enroll() {
 		for due := p.roll.begin(); due != nil; due = p.roll.begin() {
 			err := p.try(p.ctx, func(ctx context.Context) error { return p.sink.enlist(ctx, due) })
 			class := rediserr.Classify(p.ctx, err)
-			if err != nil && !isOutage(class) {
-				p.tel.Metrics.PublishErrors.WithLabelValues(class.String()).Inc()
-				due = nil // it would fail again
-			}
-			if p.roll.end(due, err); err == nil {
+			if p.roll.end(due, err, isOutage(class)); err == nil {
 				continue
 			}
+			p.tel.Metrics.PublishErrors.WithLabelValues(class.String()).Inc()
 			pause := time.NewTimer(lastRetry)
 			select {
 			case <-pause.C:

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -89,7 +88,7 @@ func (s *testSink) lastNumber(ctx context.Context, workflowID, source string) (i
 	return last, s.fault(ctx)
 }
 
-func (s *testSink) enlist(ctx context.Context, due map[string]bool) error {
+func (s *testSink) enlist(ctx context.Context, due map[string]listing) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.unlisted {
@@ -98,7 +97,9 @@ func (s *testSink) enlist(ctx context.Context, due map[string]bool) error {
 	if err := s.fault(ctx); err != nil {
 		return err
 	}
-	maps.Copy(s.listed, due)
+	for id, l := range due {
+		s.listed[id] = l.active
+	}
 	return nil
 }
 

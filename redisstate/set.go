@@ -56,7 +56,9 @@ func (s *Store) Set(ctx context.Context, entries ...Entry) ([]Ref, error) {
 // remember notes what was just written. That an id has other content no bell told, if
 // Redis had lost what was there.
 func (s *Store) remember(w *writing) {
-	s.current.forget(w.ref.ID)
+	if k := s.current.find(w.ref.ID); k == nil || k.digest != w.ref.Digest {
+		s.current.forget(w.ref.ID)
+	}
 	s.near.add(w.ref.ID, w.content, w.new.workflow, s.slides.saved(slideKey{Key: w.ref.Key()}, w.new.ttl))
 }
 

@@ -233,7 +233,7 @@ func (w *watching) follow(ctx context.Context, hub *notifier.Hub, events <-chan 
 type ending struct {
 	last    notifier.Event  // of the newest run itself
 	another bool            // a run goes on of which that is not
-	spoke   map[string]bool // runs that told of themselves: what was before the newest, they left behind
+	before  map[string]bool // runs before the newest: tasks that they left behind are no runs that go on
 }
 
 // over tells whether the workflow has ended.
@@ -245,13 +245,16 @@ func (e *ending) take(events []notifier.Event) (changed bool) {
 		if ev.Kind != notifier.KindStatus || ev.RunID == "" {
 			continue
 		}
-		if ev.OfWorkflow() {
-			e.spoke[ev.RunID] = true
-		}
 		switch {
 		case ev.OfWorkflow() && (e.last.RunID == "" || (ev.RunID == e.last.RunID && ev.Supersedes(e.last)) || (ev.RunID != e.last.RunID && !ev.Time.Before(e.last.Time))):
+			if e.last.RunID != "" && e.last.RunID != ev.RunID {
+				e.before[e.last.RunID] = true
+			}
 			e.last, e.another, changed = ev, false, true
-		case ev.RunID != e.last.RunID && ev.Time.After(e.last.Time) && !e.another && !e.spoke[ev.RunID]: // a task of a run that was reset
+			delete(e.before, ev.RunID)
+		case ev.OfWorkflow() && ev.RunID != e.last.RunID && ev.ID != 0 && ev.ID < e.last.ID: // clocks differ, the log does not
+			e.before[ev.RunID] = true
+		case ev.RunID != e.last.RunID && ev.Time.After(e.last.Time) && !e.another && !e.before[ev.RunID]: // a task of a run that was reset
 			e.another, changed = true, true
 		}
 	}
@@ -260,7 +263,7 @@ func (e *ending) take(events []notifier.Event) (changed bool) {
 
 // before is what the log says up to the event to begin after.
 func (w *watching) before(ctx context.Context, hub *notifier.Hub) (e ending, err error) {
-	e.spoke = make(map[string]bool)
+	e.before = make(map[string]bool)
 	if w.after == 0 {
 		return e, nil
 	}

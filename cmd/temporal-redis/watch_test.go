@@ -248,3 +248,27 @@ func TestWatch_ends_although_a_task_outlived_its_run(t *testing.T) {
 		})
 	}
 }
+
+// The clock of the worker that ended a run may be ahead of the next one's.
+func TestWatch_waits_for_a_run_that_began_before_the_last_ended(t *testing.T) {
+	t.Parallel()
+	p := newPress(t)
+	at := func(second int, ev notifier.Event) notifier.Event {
+		ev.Time = time.Date(2026, 11, 29, 12, 0, second, 0, time.UTC)
+		return ev
+	}
+	p.tell("order", "earlier", at(0, runs), at(5, ends(notifier.StatusFailed)))
+	p.tell("order", "next", at(3, runs), at(6, taskRan))
+	_, code := watchLive(t, p, "watch", "order", "--json")
+	ended := make(chan int, 1)
+	go func() { ended <- code(false) }()
+	select {
+	case got := <-ended:
+		t.Fatalf("the workflow goes on, and it ended with %d", got)
+	case <-time.After(2 * settleFor):
+	}
+	p.tell("order", "next", at(7, ends(notifier.StatusSuccess)))
+	if got := <-ended; got != 0 {
+		t.Errorf("it ended with %d", got)
+	}
+}

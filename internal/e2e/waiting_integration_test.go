@@ -20,6 +20,7 @@ import (
 	"github.com/compozy/temporal-redis/interceptors"
 	"github.com/compozy/temporal-redis/internal/redistest"
 	"github.com/compozy/temporal-redis/locking"
+	"github.com/compozy/temporal-redis/notifier"
 	"github.com/compozy/temporal-redis/redisstate"
 	"github.com/compozy/temporal-redis/worker"
 )
@@ -98,6 +99,19 @@ func TestWorkerThatStopsWhileItWaitsForALockUsesNoAttempt(t *testing.T) {
 	b.serve(t)
 	if err := b.run.Get(ctx, nil); err != nil || b.entered.Load() != 1 {
 		t.Errorf("%v after %d entries; want one, on the next worker", err, b.entered.Load())
+	}
+	hub, err := b.plugin.Subscriber(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events, err := hub.Read(ctx, b.run.GetID(), 0, 0)
+	if err != nil || len(events) == 0 {
+		t.Fatal(len(events), err)
+	}
+	for _, ev := range events {
+		if ev.Status == notifier.StatusCanceled {
+			t.Errorf("nobody cancelled it, and it is told %+v", ev)
+		}
 	}
 }
 
