@@ -39,7 +39,7 @@ func TestARefusalIsLoudUnlessItIsOfAKnownOutage(t *testing.T) {
 			host := watchedHost{locks: refusingLocks{}, health: &turned{down: test.away, changed: make(chan struct{})}, told: make(chan notifier.Event, 100)}
 			var log bytes.Buffer // read when the activity is over
 			inbound, err := interceptors.NewWorker(host, interceptors.Options{
-				DefaultPolicy: interceptors.Critical, Registerer: prometheus.NewRegistry(), Pause: interceptors.Pause{HoldFor: 300 * time.Millisecond},
+				DefaultPolicy: interceptors.Critical, Registerer: prometheus.NewRegistry(), Pause: interceptors.Pause{HoldFor: 2 * time.Second},
 				Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelError})),
 			})
 			if err != nil {

@@ -198,6 +198,8 @@ func TestPublisher_tells_each_gap_once_although_the_reply_was_lost(t *testing.T)
 				s := newTestSink()
 				s.down = io.EOF
 				p := testPublisher(t, s, PublisherOptions{Buffer: 8, Concurrency: 1})
+				mustPublish(t, p, status("first", "", 0, StatusRunning))
+				synctest.Wait() // the circuit is open: nothing is with a sender
 				published := 0
 				publish := func(tasks int) {
 					for range tasks {

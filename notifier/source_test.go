@@ -157,7 +157,7 @@ func TestStatusSource_begins_a_subscription_while_Redis_is_away(t *testing.T) {
 	server, client := embedded(t)
 	p := openPublisher(t, client, PublisherOptions{})
 	server.Close()
-	h := openHub(t, client, SubscriberOptions{StatusEvery: 10 * time.Millisecond, ConnectTimeout: 200 * time.Millisecond})
+	h := openHub(t, client, SubscriberOptions{StatusEvery: 10 * time.Millisecond, ConnectTimeout: 2 * time.Second})
 	source := &oracle{err: errors.New("away too")}
 	if _, err := h.Subscribe(t.Context(), "w", WithStatusSource(source)); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("with neither of them there it gives %v", err)
@@ -198,7 +198,7 @@ func TestStatusSource_has_the_last_word_when_Redis_is_back(t *testing.T) {
 	mustPublish(t, p, status("w", "", 0, StatusRunning))
 	mustFlush(t, p)
 	server.Close()
-	h := openHub(t, client, SubscriberOptions{StatusEvery: 10 * time.Millisecond, ConnectTimeout: 200 * time.Millisecond})
+	h := openHub(t, client, SubscriberOptions{StatusEvery: 10 * time.Millisecond, ConnectTimeout: 2 * time.Second})
 	source := new(oracle)
 	source.say(final("w", "", StatusFailed))
 	s := mustSubscribe(t, h, "w", WithStatusSource(source))

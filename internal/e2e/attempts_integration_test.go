@@ -104,7 +104,7 @@ func (th *theater) act(ctx context.Context, s script) (string, error) {
 		return "", ctx.Err()
 	case "deaf": // does not
 		select {
-		case <-time.After(1500 * time.Millisecond):
+		case <-time.After(s.Start + 500*time.Millisecond):
 		case <-activity.GetWorkerStopChannel(ctx):
 		}
 		return "too late", nil
@@ -244,9 +244,9 @@ func TestTheUsersLimitsHoldThroughOutages(t *testing.T) {
 		"a panic, then success":                  {Words: []string{"panic fault", "ok"}, Attempts: 3, Start: 5 * sec, Away: []int{0, 1}},
 		"panics":                                 {Words: []string{"panic fault"}, Attempts: 2, Start: 5 * sec, Away: []int{1}},
 		"a time-out, then success":               {Words: []string{"late", "ok"}, Attempts: 2, Start: 3 * sec, Away: []int{0, 1}},
-		"time-outs":                              {Words: []string{"late"}, Attempts: 2, Start: sec, Away: []int{1}},
-		"time-outs of code that does not listen": {Words: []string{"deaf"}, Attempts: 2, Start: sec, Away: []int{0}},
-		"a time-out is never tried again":        {Words: []string{"late"}, Types: []string{"TemporalTimeout:StartToClose"}, Start: sec, Away: []int{0}},
+		"time-outs":                              {Words: []string{"late"}, Attempts: 2, Start: 3 * sec, Away: []int{1}},
+		"time-outs of code that does not listen": {Words: []string{"deaf"}, Attempts: 2, Start: 3 * sec, Away: []int{0}},
+		"a time-out is never tried again":        {Words: []string{"late"}, Types: []string{"TemporalTimeout:StartToClose"}, Start: 3 * sec, Away: []int{0}},
 		"the whole time is over while it fails":  {Words: []string{"plain", "late"}, Start: 8 * sec, Whole: 8 * sec, Away: []int{0}},
 		"the whole time is over while it works":  {Words: []string{"late"}, Whole: 4 * sec, Away: []int{0}},
 		"heartbeat details":                      {Words: []string{"beat one", "plain", "beat two", "ok"}, Start: 5 * sec, Beat: 4 * sec, Away: []int{0, 1, 2, 3}},

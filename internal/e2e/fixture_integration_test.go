@@ -69,6 +69,7 @@ func (s *stage) work(t *testing.T, register func(sdkworker.Registry)) sdkworker.
 
 func (s *stage) workWith(t *testing.T, o sdkworker.Options, register func(sdkworker.Registry)) sdkworker.Worker {
 	t.Helper()
+	o.DeadlockDetectionTimeout = 10 * time.Second // a busy machine is no deadlock
 	w := sdkworker.New(s.client, s.queue, o)
 	register(w)
 	if err := w.Start(); err != nil {

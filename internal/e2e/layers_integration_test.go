@@ -68,7 +68,10 @@ func lonelyWorker(ctx context.Context, t *testing.T, flow func(workflow.Context,
 
 func lonelyStart(t *testing.T, s *stage, tr *troubles, flow func(workflow.Context, redisstate.Ref) error) sdkworker.Worker {
 	t.Helper()
-	w := sdkworker.New(s.client, s.queue, sdkworker.Options{Interceptors: []interceptor.WorkerInterceptor{&watcher{tr: tr}}})
+	w := sdkworker.New(s.client, s.queue, sdkworker.Options{
+		Interceptors:                 []interceptor.WorkerInterceptor{&watcher{tr: tr}},
+		MaxHeartbeatThrottleInterval: 500 * time.Millisecond, // a cancellation is heard by heartbeats
+	})
 	w.RegisterWorkflow(flow)
 	w.RegisterActivityWithOptions(tr.step, activity.RegisterOptions{Name: "step"})
 	if err := w.Start(); err != nil {
@@ -82,7 +85,7 @@ func lonelyStart(t *testing.T, s *stage, tr *troubles, flow func(workflow.Contex
 func once(ctx workflow.Context, ref redisstate.Ref) error {
 	o := compozys
 	o.RetryPolicy = &temporal.RetryPolicy{MaximumAttempts: 1}
-	o.HeartbeatTimeout, o.WaitForCancellation = 3*time.Second, true
+	o.HeartbeatTimeout, o.WaitForCancellation = 30*time.Second, true
 	ctx = interceptors.WithTask(workflow.WithActivityOptions(ctx, o), "only")
 	return workflow.ExecuteActivity(interceptors.WithConfig(ctx, ref), "step", "later").Get(ctx, nil)
 }

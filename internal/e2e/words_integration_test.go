@@ -43,7 +43,7 @@ func everyWord(ctx workflow.Context) error {
 	_ = task(ctx, "slow", brief).Get(ctx, nil)
 	canceling, cancel := workflow.WithCancel(ctx)
 	waits := once
-	waits.HeartbeatTimeout, waits.WaitForCancellation = 5*time.Second, true
+	waits.HeartbeatTimeout, waits.WaitForCancellation = 30*time.Second, true
 	canceled := task(canceling, "unwanted", waits)
 	workflow.GetSignalChannel(ctx, "cancel it").Receive(ctx, nil)
 	cancel()
@@ -78,7 +78,7 @@ func TestEveryStatusComesInOrder(t *testing.T) {
 	s := newStage(t, redistest.Start(t).URL(), nil)
 	var attempts atomic.Int32
 	entered := make(chan struct{})
-	s.work(t, func(r sdkworker.Registry) {
+	s.workWith(t, sdkworker.Options{MaxHeartbeatThrottleInterval: 500 * time.Millisecond}, func(r sdkworker.Registry) { // by heartbeats a cancellation is heard
 		r.RegisterWorkflow(everyWord)
 		r.RegisterActivityWithOptions(func(ctx context.Context, name string) error {
 			switch name {
