@@ -80,8 +80,10 @@ const (
 const (
 	fighters  = 16
 	fightHold = time.Millisecond
-	// fightFor is how long one side fights.
-	fightFor = 2 * time.Second
+	// fightFor is how long one side fights, and fightAtMost if nobody got a lease: on a
+	// machine that busy there would be nothing to divide by.
+	fightFor    = 2 * time.Second
+	fightAtMost = 16 * fightFor
 	// contendFlag makes a process of this command a fighter.
 	contendFlag = "-contend"
 )
@@ -102,34 +104,38 @@ type bout struct {
 
 // bouts are those of one side, and fight is a round of all sides.
 type (
-	bouts []bout
+	bouts struct {
+		all    []bout
+		lasted time.Duration
+	}
 	fight map[string]bouts
 )
 
-func (b bouts) perSecond() float64 {
-	n := 0
-	for _, one := range b {
+func (b bouts) leases() (n int) {
+	for _, one := range b.all {
 		n += one.Leases
 	}
-	return float64(n) / fightFor.Seconds()
+	return n
 }
+
+func (b bouts) perSecond() float64 { return float64(b.leases()) / b.lasted.Seconds() }
 
 // jain is (sum x)^2 / (n sum x^2), see R. Jain, D. Chiu, W. Hawe: A Quantitative
 // Measure of Fairness and Discrimination, DEC-TR-301, 1984.
 func (b bouts) jain() float64 {
 	var sum, squares float64
-	for _, one := range b {
+	for _, one := range b.all {
 		sum += float64(one.Leases)
 		squares += float64(one.Leases) * float64(one.Leases)
 	}
 	if squares == 0 {
 		return 0
 	}
-	return sum * sum / (float64(len(b)) * squares)
+	return sum * sum / (float64(len(b.all)) * squares)
 }
 
 func (b bouts) longest() (longest time.Duration) {
-	for _, one := range b {
+	for _, one := range b.all {
 		longest = max(longest, one.Longest)
 	}
 	return longest
@@ -159,11 +165,24 @@ func runFights(ctx context.Context, lab *harness.Lab) ([]fight, error) {
 	return all, nil
 }
 
-// runBouts has all processes of one side start at the same time.
+// runBouts has one side fight, for longer if nobody got a lease.
 func runBouts(ctx context.Context, f fighter) (bouts, error) {
+	for {
+		b, err := runBout(ctx, f)
+		if err != nil || b.leases() > 0 {
+			return b, err
+		}
+		if f.For *= 2; f.For > fightAtMost {
+			return bouts{}, fmt.Errorf("nobody got a lease in %s", f.For/2)
+		}
+	}
+}
+
+// runBout has all processes of one side start at the same time.
+func runBout(ctx context.Context, f fighter) (bouts, error) {
 	role, err := json.Marshal(f)
 	if err != nil {
-		return nil, err
+		return bouts{}, err
 	}
 	type process struct {
 		cmd *exec.Cmd
@@ -182,37 +201,37 @@ func runBouts(ctx context.Context, f fighter) (bouts, error) {
 		cmd.Stderr = os.Stderr
 		in, err := cmd.StdinPipe()
 		if err != nil {
-			return nil, err
+			return bouts{}, err
 		}
 		out, err := cmd.StdoutPipe()
 		if err != nil {
-			return nil, err
+			return bouts{}, err
 		}
 		if err := cmd.Start(); err != nil {
-			return nil, err
+			return bouts{}, err
 		}
 		all = append(all, process{cmd, in, bufio.NewReader(out)})
 	}
 	for _, p := range all {
 		if _, err := p.out.ReadString('\n'); err != nil {
-			return nil, fmt.Errorf("a process did not get ready: %w", err)
+			return bouts{}, fmt.Errorf("a process did not get ready: %w", err)
 		}
 	}
 	for _, p := range all {
 		if _, err := io.WriteString(p.in, "go\n"); err != nil {
-			return nil, err
+			return bouts{}, err
 		}
 	}
-	var results bouts
+	results := bouts{lasted: f.For}
 	for _, p := range all {
 		var b bout
 		if err := json.NewDecoder(p.out).Decode(&b); err != nil {
-			return nil, fmt.Errorf("a process gave no result: %w", err)
+			return bouts{}, fmt.Errorf("a process gave no result: %w", err)
 		}
 		if b.Error != "" {
-			return nil, errors.New(b.Error)
+			return bouts{}, errors.New(b.Error)
 		}
-		results = append(results, b)
+		results.all = append(results.all, b)
 	}
 	return results, nil
 }
