@@ -110,6 +110,7 @@ func startGatedWorker(t *testing.T, address string, closed bool, options sdkwork
 			t.Errorf("close: %v", err)
 		}
 	})
+	options.DeadlockDetectionTimeout = 10 * time.Second // a busy machine is no deadlock
 	g.Worker = sdkworker.New(g.client, g.queue, options)
 	g.RegisterWorkflow(fanOut)
 	g.RegisterWorkflow(notGated)

@@ -132,7 +132,7 @@ func (th *theater) leave(s script, entry int) {
 
 // muteFor is the heartbeat time-out of scripts that beat nothing: long for what else
 // the server waits for in one attempt, on a machine that is busy with other tests.
-const muteFor = 3 * time.Second
+const muteFor = 5 * time.Second
 
 // outages is how many attempts find Redis away before it comes back.
 const outages = 3
@@ -229,30 +229,32 @@ func shapeOf(err error) string {
 func TestTheUsersLimitsHoldThroughOutages(t *testing.T) {
 	t.Parallel()
 	sec := time.Second
+	// Time-outs that are not to come are long, those that are to come too for what else an
+	// attempt does on a machine that is busy with other tests.
 	cases := map[string]script{
-		"success":                                {Words: []string{"ok"}, Attempts: 3, Start: 5 * sec, Away: []int{0}},
-		"success with one attempt":               {Words: []string{"ok"}, Attempts: 1, Start: 5 * sec, Away: []int{0}},
+		"success":                                {Words: []string{"ok"}, Attempts: 3, Start: 30 * sec, Away: []int{0}},
+		"success with one attempt":               {Words: []string{"ok"}, Attempts: 1, Start: 30 * sec, Away: []int{0}},
 		"Compozy's own options":                  {Words: []string{"plain", "ok"}, Attempts: 3, Start: 300 * sec, Whole: 360 * sec, Away: []int{0, 1}},
-		"a failure with one attempt":             {Words: []string{"plain"}, Attempts: 1, Start: 5 * sec, Away: []int{0, 1}},
-		"three failures":                         {Words: []string{"plain", "wrapped", "typed Mine"}, Attempts: 3, Start: 5 * sec, Away: []int{0, 2}},
-		"the last is wrapped":                    {Words: []string{"plain", "plain", "wrapped"}, Attempts: 3, Start: 5 * sec, Away: []int{1, 2}},
-		"the last is plain":                      {Words: []string{"plain"}, Attempts: 3, Start: 5 * sec, Away: []int{0, 1, 2}},
-		"unlimited":                              {Words: []string{"plain", "plain", "plain", "ok"}, Start: 5 * sec, Away: []int{0, 3}},
-		"a delay of the user's own":              {Words: []string{"delayed Mine", "delayed Mine", "ok"}, Attempts: 3, Start: 5 * sec, Away: []int{1}},
-		"an error that is never tried again":     {Words: []string{"plain", "never Mine"}, Attempts: 3, Start: 5 * sec, Away: []int{0, 1}},
-		"a type that is never tried again":       {Words: []string{"plain", "typed Poison"}, Types: []string{"Poison"}, Start: 5 * sec, Away: []int{1}},
-		"a panic, then success":                  {Words: []string{"panic fault", "ok"}, Attempts: 3, Start: 5 * sec, Away: []int{0, 1}},
-		"panics":                                 {Words: []string{"panic fault"}, Attempts: 2, Start: 5 * sec, Away: []int{1}},
-		"a time-out, then success":               {Words: []string{"late", "ok"}, Attempts: 2, Start: 3 * sec, Away: []int{0, 1}},
-		"time-outs":                              {Words: []string{"late"}, Attempts: 2, Start: 3 * sec, Away: []int{1}},
-		"time-outs of code that does not listen": {Words: []string{"deaf"}, Attempts: 2, Start: 3 * sec, Away: []int{0}},
-		"a time-out is never tried again":        {Words: []string{"late"}, Types: []string{"TemporalTimeout:StartToClose"}, Start: 3 * sec, Away: []int{0}},
-		"the whole time is over while it fails":  {Words: []string{"plain", "late"}, Start: 8 * sec, Whole: 8 * sec, Away: []int{0}},
-		"the whole time is over while it works":  {Words: []string{"late"}, Whole: 4 * sec, Away: []int{0}},
-		"heartbeat details":                      {Words: []string{"beat one", "plain", "beat two", "ok"}, Start: 5 * sec, Beat: 4 * sec, Away: []int{0, 1, 2, 3}},
-		"heartbeat details of the last attempt":  {Words: []string{"beat one", "ok"}, Attempts: 2, Start: 5 * sec, Away: []int{1}},
-		"heartbeats that do not come":            {Words: []string{"mute", "ok"}, Attempts: 2, Start: 5 * sec, Beat: muteFor, Away: []int{0}},
-		"heartbeats that never come":             {Words: []string{"mute"}, Attempts: 2, Start: 5 * sec, Beat: muteFor, Away: []int{0}},
+		"a failure with one attempt":             {Words: []string{"plain"}, Attempts: 1, Start: 30 * sec, Away: []int{0, 1}},
+		"three failures":                         {Words: []string{"plain", "wrapped", "typed Mine"}, Attempts: 3, Start: 30 * sec, Away: []int{0, 2}},
+		"the last is wrapped":                    {Words: []string{"plain", "plain", "wrapped"}, Attempts: 3, Start: 30 * sec, Away: []int{1, 2}},
+		"the last is plain":                      {Words: []string{"plain"}, Attempts: 3, Start: 30 * sec, Away: []int{0, 1, 2}},
+		"unlimited":                              {Words: []string{"plain", "plain", "plain", "ok"}, Start: 30 * sec, Away: []int{0, 3}},
+		"a delay of the user's own":              {Words: []string{"delayed Mine", "delayed Mine", "ok"}, Attempts: 3, Start: 30 * sec, Away: []int{1}},
+		"an error that is never tried again":     {Words: []string{"plain", "never Mine"}, Attempts: 3, Start: 30 * sec, Away: []int{0, 1}},
+		"a type that is never tried again":       {Words: []string{"plain", "typed Poison"}, Types: []string{"Poison"}, Start: 30 * sec, Away: []int{1}},
+		"a panic, then success":                  {Words: []string{"panic fault", "ok"}, Attempts: 3, Start: 30 * sec, Away: []int{0, 1}},
+		"panics":                                 {Words: []string{"panic fault"}, Attempts: 2, Start: 30 * sec, Away: []int{1}},
+		"a time-out, then success":               {Words: []string{"late", "ok"}, Attempts: 2, Start: 5 * sec, Away: []int{0, 1}},
+		"time-outs":                              {Words: []string{"late"}, Attempts: 2, Start: 5 * sec, Away: []int{1}},
+		"time-outs of code that does not listen": {Words: []string{"deaf"}, Attempts: 2, Start: 5 * sec, Away: []int{0}},
+		"a time-out is never tried again":        {Words: []string{"late"}, Types: []string{"TemporalTimeout:StartToClose"}, Start: 5 * sec, Away: []int{0}},
+		"the whole time is over while it fails":  {Words: []string{"plain", "late"}, Start: 10 * sec, Whole: 10 * sec, Away: []int{0}},
+		"the whole time is over while it works":  {Words: []string{"late"}, Whole: 6 * sec, Away: []int{0}},
+		"heartbeat details":                      {Words: []string{"beat one", "plain", "beat two", "ok"}, Start: 30 * sec, Beat: 20 * sec, Away: []int{0, 1, 2, 3}},
+		"heartbeat details of the last attempt":  {Words: []string{"beat one", "ok"}, Attempts: 2, Start: 30 * sec, Away: []int{1}},
+		"heartbeats that do not come":            {Words: []string{"mute", "ok"}, Attempts: 2, Start: 30 * sec, Beat: muteFor, Away: []int{0}},
+		"heartbeats that never come":             {Words: []string{"mute"}, Attempts: 2, Start: 30 * sec, Beat: muteFor, Away: []int{0}},
 	}
 	server := redistest.Start(t)
 	plain := newPlainStage(t)
@@ -331,7 +333,7 @@ func playPaused(t *testing.T, server *redistest.Server, s script) (*theater, str
 
 func perform(t *testing.T, st *stage, th *theater, s script, ref redisstate.Ref) (string, []entry) {
 	t.Helper()
-	w := sdkworker.New(st.client, st.queue, sdkworker.Options{
+	w := newWorker(st.client, st.queue, sdkworker.Options{
 		Interceptors:                     []interceptor.WorkerInterceptor{&audience{th: th}},
 		MaxConcurrentActivityTaskPollers: 2, MaxConcurrentWorkflowTaskPollers: 2, // there are many workers
 	})

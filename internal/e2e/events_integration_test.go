@@ -34,7 +34,7 @@ func TestStateNeverGoesBack(t *testing.T) {
 	s := newStage(t, redisURL, nil)
 	signal := make(map[int]func(syscall.Signal) error)
 	// One that stands still must have no poll open: its task would be lost for a while.
-	workflows := sdkworker.New(s.client, s.queue, sdkworker.Options{LocalActivityWorkerOnly: true})
+	workflows := newWorker(s.client, s.queue, sdkworker.Options{LocalActivityWorkerOnly: true})
 	workflows.RegisterWorkflow(solo)
 	if err := workflows.Start(); err != nil {
 		t.Fatal(err)

@@ -69,14 +69,20 @@ func (s *stage) work(t *testing.T, register func(sdkworker.Registry)) sdkworker.
 
 func (s *stage) workWith(t *testing.T, o sdkworker.Options, register func(sdkworker.Registry)) sdkworker.Worker {
 	t.Helper()
-	o.DeadlockDetectionTimeout = 10 * time.Second // a busy machine is no deadlock
-	w := sdkworker.New(s.client, s.queue, o)
+	w := newWorker(s.client, s.queue, o)
 	register(w)
 	if err := w.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.Stop)
 	return w
+}
+
+// newWorker makes a worker that knows that a busy machine is no deadlock: the SDK gives
+// a workflow task up that takes a second, and goes on beside it.
+func newWorker(c client.Client, queue string, o sdkworker.Options) sdkworker.Worker {
+	o.DeadlockDetectionTimeout = 10 * time.Second
+	return sdkworker.New(c, queue, o)
 }
 
 func newID() string { return "e2e-" + uuid.NewString() }

@@ -68,7 +68,7 @@ func lonelyWorker(ctx context.Context, t *testing.T, flow func(workflow.Context,
 
 func lonelyStart(t *testing.T, s *stage, tr *troubles, flow func(workflow.Context, redisstate.Ref) error) sdkworker.Worker {
 	t.Helper()
-	w := sdkworker.New(s.client, s.queue, sdkworker.Options{
+	w := newWorker(s.client, s.queue, sdkworker.Options{
 		Interceptors:                 []interceptor.WorkerInterceptor{&watcher{tr: tr}},
 		MaxHeartbeatThrottleInterval: 500 * time.Millisecond, // a cancellation is heard by heartbeats
 	})

@@ -292,7 +292,7 @@ func begin(ctx context.Context, t *testing.T, server *redistest.Server, tr *trou
 			change(o)
 		}
 	})
-	w := sdkworker.New(s.client, s.queue, sdkworker.Options{Interceptors: []interceptor.WorkerInterceptor{&watcher{tr: tr}}})
+	w := newWorker(s.client, s.queue, sdkworker.Options{Interceptors: []interceptor.WorkerInterceptor{&watcher{tr: tr}}})
 	w.RegisterWorkflow(troubled)
 	w.RegisterActivityWithOptions(tr.step, activity.RegisterOptions{Name: "step"})
 	if err := w.Start(); err != nil {

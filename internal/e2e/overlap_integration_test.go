@@ -110,7 +110,7 @@ func runChild(role string) int {
 		wo.MaxConcurrentActivityExecutionSize = 1 // it polls for no other while it is inside
 	}
 	wo.DisableWorkflowWorker = wo.MaxConcurrentActivityExecutionSize == 1
-	w := sdkworker.New(c, queue, wo)
+	w := newWorker(c, queue, wo)
 	if !wo.DisableWorkflowWorker {
 		w.RegisterWorkflow(contest)
 	}

@@ -60,7 +60,7 @@ func TestRecoveryIsNoStampede(t *testing.T) {
 	})
 	tr := newTroubles()
 	tr.away = true // none waits in user code
-	w := sdkworker.New(s.client, s.queue, sdkworker.Options{Interceptors: []interceptor.WorkerInterceptor{&watcher{tr: tr}}})
+	w := newWorker(s.client, s.queue, sdkworker.Options{Interceptors: []interceptor.WorkerInterceptor{&watcher{tr: tr}}})
 	w.RegisterWorkflow(crowd)
 	w.RegisterActivityWithOptions(tr.step, activity.RegisterOptions{Name: "step"})
 	if err := w.Start(); err != nil {

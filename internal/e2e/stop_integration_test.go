@@ -51,7 +51,7 @@ func TestStopOfAWorkerInMidActivity(t *testing.T) {
 		inside <- errors.Join(err, context.Cause(lease.Context()))
 		return nil
 	}
-	w := sdkworker.New(s.client, s.queue, sdkworker.Options{})
+	w := newWorker(s.client, s.queue, sdkworker.Options{})
 	w.RegisterWorkflow(oneStep)
 	w.RegisterActivityWithOptions(step, activity.RegisterOptions{Name: "step"})
 	if err := w.Start(); err != nil {
@@ -79,7 +79,7 @@ func TestOneClientServesSeveralWorkers(t *testing.T) {
 		r.RegisterWorkflow(oneStep)
 		r.RegisterActivityWithOptions(func(context.Context) error { return nil }, activity.RegisterOptions{Name: "step"})
 	}
-	first := sdkworker.New(s.client, s.queue, sdkworker.Options{})
+	first := newWorker(s.client, s.queue, sdkworker.Options{})
 	register(first)
 	if err := first.Start(); err != nil {
 		t.Fatal(err)

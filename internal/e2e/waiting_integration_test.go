@@ -120,7 +120,7 @@ func TestWorkerThatStopsWhileItWaitsForALockUsesNoAttempt(t *testing.T) {
 func TestCancelInAWaitForALockEndsAsCanceled(t *testing.T) {
 	t.Parallel()
 	ctx := bounded(t)
-	b := bar(ctx, t, interceptors.Critical, 0, func(o *worker.Options) { o.LockWait = 3 * time.Second })
+	b := bar(ctx, t, interceptors.Critical, 0, func(o *worker.Options) { o.LockWait = 6 * time.Second }) // it has to come before that is over
 	if err := b.client.CancelWorkflow(ctx, b.run.GetID(), ""); err != nil {
 		t.Fatal(err)
 	}
