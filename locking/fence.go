@@ -25,8 +25,14 @@ const maxFence = 1 << 53
 var (
 	errFenceRange = errors.New("the fence counter is out of range; delete the fence key of this resource")
 	errClockRange = errors.New("the clock of the Redis server is out of range; set it")
-	errVanished   = errors.New("the lock vanished while it was granted")
 )
+
+// vanishedError says that Redis lost data in the middle of a grant. That is an outage:
+// the next attempt may find it well.
+type vanishedError struct{ what string }
+
+func (e vanishedError) Error() string { return e.what + " vanished while the lock was granted" }
+func (vanishedError) Unwrap() error   { return context.DeadlineExceeded }
 
 // fencing numbers a grant. In place of the obtain script, or around it, it sends
 //
@@ -146,12 +152,14 @@ func (f *fencing) result() (fence uint64, previous string, err error) {
 	}
 	if !f.again {
 		if n, err := f.copied.Int(); err != nil || n == 0 {
-			return 0, "", errVanished
+			return 0, "", vanishedError{"the lock"}
 		}
 	}
-	number := f.number.Val()
-	if number < 1 || number > maxFence {
+	switch number := f.number.Val(); {
+	case number >= maxFence: // or was rounded to it
 		return 0, "", errFenceRange
+	case number <= float64(f.seed):
+		return 0, "", vanishedError{"the fence counter"}
 	}
-	return uint64(number), tokenOf(previous), nil
+	return uint64(f.number.Val()), tokenOf(previous), nil
 }

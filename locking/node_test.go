@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -275,6 +276,45 @@ func TestNode_refuses_what_it_cannot_number(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A flush, or an expiry, may come between two commands of a pipeline.
+func TestNode_gives_no_fence_of_a_counter_that_vanished_meanwhile(t *testing.T) {
+	t.Parallel()
+	for _, what := range []string{"fence", "lock"} {
+		for _, before := range []bool{false, true} { // by the script, and by what stands in for it
+			f := newFixture(t)
+			if before {
+				f.give(t, f.grant(t, newToken()))
+			}
+			gone := map[string]string{"fence": f.keys.fence, "lock": f.keys.lock}[what]
+			f.client.AddHook(interrupted{before: "zincrby", by: func() { f.server.Del(gone) }})
+			v, err := f.obtain(t.Context(), f.keys, want{token: newToken(), ttl: time.Second})
+			if class := classOf(err); class != rediserr.Unavailable || !strings.Contains(err.Error(), "vanished") {
+				t.Errorf("the %s vanished: got %+v, %v of class %s", what, v, err, class)
+			}
+		}
+	}
+}
+
+// interrupted does something else before a command of a pipeline.
+type interrupted struct {
+	before string
+	by     func()
+}
+
+func (interrupted) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (interrupted) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (h interrupted) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		i := slices.IndexFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Name() == h.before })
+		if i < 1 {
+			return next(ctx, cmds)
+		}
+		err := next(ctx, cmds[:i])
+		h.by()
+		return errors.Join(err, next(ctx, cmds[i:]))
 	}
 }
 
