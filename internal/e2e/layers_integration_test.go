@@ -69,8 +69,9 @@ func lonelyWorker(ctx context.Context, t *testing.T, flow func(workflow.Context,
 func lonelyStart(t *testing.T, s *stage, tr *troubles, flow func(workflow.Context, redisstate.Ref) error) sdkworker.Worker {
 	t.Helper()
 	w := newWorker(s.client, s.queue, sdkworker.Options{
-		Interceptors:                 []interceptor.WorkerInterceptor{&watcher{tr: tr}},
-		MaxHeartbeatThrottleInterval: 500 * time.Millisecond, // a cancellation is heard by heartbeats
+		Interceptors:                       []interceptor.WorkerInterceptor{&watcher{tr: tr}},
+		MaxHeartbeatThrottleInterval:       500 * time.Millisecond, // a cancellation is heard by heartbeats
+		MaxConcurrentActivityExecutionSize: 1,                      // where it stops, no poll is open that could take the next attempt along
 	})
 	w.RegisterWorkflow(flow)
 	w.RegisterActivityWithOptions(tr.step, activity.RegisterOptions{Name: "step"})

@@ -72,7 +72,8 @@ func bar(ctx context.Context, t *testing.T, policy interceptors.Policy, beat tim
 
 func (b *barred) serve(t *testing.T) sdkworker.Worker {
 	t.Helper()
-	return b.work(t, func(r sdkworker.Registry) {
+	one := sdkworker.Options{MaxConcurrentActivityExecutionSize: 1} // where it stops, no poll is open that could take the next attempt along
+	return b.workWith(t, one, func(r sdkworker.Registry) {
 		r.RegisterWorkflow(guarded)
 		r.RegisterActivityWithOptions(func(context.Context) error {
 			b.entered.Add(1)
