@@ -116,7 +116,7 @@ func (h *host) openRedis(ctx context.Context, s settings, logs *slog.Logger) (er
 func (h *host) dialTemporal(ctx context.Context, s settings, logs *slog.Logger) error {
 	h.addr = s.temporal
 	if h.addr == "" {
-		server, err := devserver.Start(ctx, devserver.Options{})
+		server, err := devserver.Start(ctx, devserver.Options{Nice: serverNice})
 		if err != nil {
 			return fmt.Errorf("start a Temporal dev server: %w; or name a server by --temporal", err)
 		}

@@ -103,7 +103,7 @@ func (s *Server) command(options Options) procs.Command {
 	}
 	command := procs.Command{
 		Path: options.Path, Args: append(args, options.ExtraArgs...), Dir: s.dir,
-		Env: environ(s.dir), Output: s.output,
+		Env: environ(s.dir), Output: s.output, Nice: options.Nice,
 	}
 	if s.ownDir {
 		command.Scratch = s.dir

@@ -4,9 +4,12 @@ package procs
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -145,5 +148,34 @@ func TestCommandsThatCannotRun(t *testing.T) {
 	<-process.Done()
 	if process.Err() == nil {
 		t.Error("a program that does not exist ended well")
+	}
+}
+
+func TestNiceChildStandsBackAndSoDoesWhatItStarts(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), "nice").Output() // tells our own
+	own, bad := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err != nil || bad != nil {
+		t.Fatal(err, bad)
+	}
+	for _, nice := range []int{0, 7} {
+		reader, writer, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		process, err := Start(Command{Path: shell, Args: []string{"-c", "nice; /bin/sh -c nice"}, Env: Environ(), Output: writer, Nice: nice})
+		_ = writer.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(process.Kill)
+		said, err := io.ReadAll(reader)
+		_ = reader.Close()
+		if want := fmt.Sprintf("%[1]d\n%[1]d\n", max(nice, own)); err != nil || string(said) != want {
+			t.Errorf("Nice %d: it said %q, %v; want %q", nice, said, err, want)
+		}
+	}
+	if _, err := Start(Command{Path: shell, Nice: -1}); err == nil || !strings.Contains(err.Error(), "0 to 19") {
+		t.Errorf("Nice -1: %v", err)
 	}
 }

@@ -50,6 +50,9 @@ func Start(command Command) (*Process, error) {
 		_ = launcher.Wait()
 		return nil, fmt.Errorf("procs: watch %s: %w", command.Path, err)
 	}
+	if command.Nice > 0 { // of the one thread there is; others have it from that
+		_ = syscall.Setpriority(syscall.PRIO_PROCESS, launcher.Process.Pid, command.Nice) // refused where it stands back further
+	}
 	_, err = io.WriteString(goPipe, "go\n")
 	if closeErr := goPipe.Close(); err == nil {
 		err = closeErr
