@@ -21,5 +21,6 @@ func (l lanes) within(ctx context.Context, compute func() error) error {
 		return context.Cause(ctx)
 	}
 	defer func() { <-l }()
+	runtime.Gosched() // who gets a lane from another would go before all who wait for the processor
 	return compute()
 }
