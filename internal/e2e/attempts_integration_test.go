@@ -104,7 +104,7 @@ func (th *theater) act(ctx context.Context, s script) (string, error) {
 		return "", ctx.Err()
 	case "deaf": // does not
 		select {
-		case <-time.After(s.Start + 500*time.Millisecond):
+		case <-time.After(s.Start + 100*time.Millisecond): // the server gives up a second later
 		case <-activity.GetWorkerStopChannel(ctx):
 		}
 		return "too late", nil

@@ -138,7 +138,7 @@ func TestCancelInAWaitForALockEndsAsCanceled(t *testing.T) {
 func TestWaitForALockHeartbeatsWithoutPauses(t *testing.T) {
 	t.Parallel()
 	ctx := bounded(t)
-	b := bar(ctx, t, interceptors.Policy{Lock: interceptors.On, Pause: interceptors.Off}, 3*time.Second, nil)
+	b := bar(ctx, t, interceptors.Policy{Lock: interceptors.On, Pause: interceptors.Off}, 30*time.Second, nil)
 	untilPending(ctx, t, b.client, b.run, "it has sent a heartbeat", func(a *workflowpb.PendingActivityInfo) bool {
 		return a.GetLastHeartbeatTime() != nil && a.GetAttempt() == 1
 	})
