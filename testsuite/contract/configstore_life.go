@@ -79,7 +79,7 @@ func keepsOverwrittenLife(tb testing.TB, b ConfigStoreBackend) {
 	reads(tb, other, long.Key(), 1)
 	refuses(tb, other, brief.Key(), redisstate.ErrNotFound)
 	refuses(tb, other, redisstate.ID("a"), redisstate.ErrNotFound)
-	b.Pass(tb, 4*short) // putting it aside may have lent it the time that took
+	b.Pass(tb, 3*short)
 	refuses(tb, b.Open(tb, redisstate.Options{}), long.Key(), redisstate.ErrNotFound)
 
 	// What replaces it lends it no life.
