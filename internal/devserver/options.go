@@ -28,8 +28,8 @@ type Options struct {
 	Dir string
 	// ExtraArgs are added to the command line. Defaults to none.
 	ExtraArgs []string
-	// Nice is how far the server stands back for others who want the processor, 0 to 19.
-	// Defaults to 0.
+	// Nice is how far the server stands back for others who want the processor, 0 to 19;
+	// see procs.Command. Defaults to 0.
 	Nice int
 	// StartTimeout bounds Start. Defaults to 1 m.
 	StartTimeout time.Duration

@@ -26,8 +26,9 @@ type Command struct {
 	// Credential is the user to run as, for a parent that is root. Defaults to
 	// the user of this process.
 	Credential *syscall.Credential
-	// Nice is how far the program stands back for others who want the processor: 0 to 19,
-	// as nice(1) has it, or as this process if that stands back further. Defaults to 0.
+	// Nice is how far the program stands back for others who want the processor, 1 to 19
+	// as in nice(1). Who is not root cannot make it stand back less than this process
+	// does: then it is as that. Defaults to 0, as this process.
 	Nice int
 	// StopSignal asks the program to end at once. Stop sends it, and so does
 	// the watchdog before it kills. Defaults to SIGTERM.
