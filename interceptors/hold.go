@@ -152,7 +152,7 @@ func (h *holding) begin(ctx context.Context) bool {
 	h.call.hushed = true
 	w.publishAttempt(ctx, h.call, notifier.StatusPaused, reasonRedis)
 	h.call.details.hold(ctx, h.call.info.Attempt, h.until)
-	h.wanted = h.call.ask(ctx, w.options.jitter)
+	h.wanted = h.call.ask(ctx, w.options.jitter, func() {})
 	return true
 }
 

@@ -49,8 +49,10 @@ func (w *workerInterceptor) lock(ctx context.Context, c *call, next handler) (an
 	case err != nil:
 		return nil, invalidPolicy(fmt.Errorf("activity type %q: %w", c.info.ActivityType.Name, err))
 	}
-	held, err := w.acquire(ctx, c, resources)
+	held, unwanted, err := w.acquire(ctx, c, resources)
 	switch {
+	case unwanted != nil:
+		return nil, c.answer(ctx, err, unwanted, false)
 	case errors.Is(err, locking.ErrInvalidResource): // of the key function
 		return nil, invalidPolicy(fmt.Errorf("activity type %q: %w", c.info.ActivityType.Name, err))
 	case isContention(err):
@@ -99,13 +101,42 @@ func (w *workerInterceptor) lock(ctx context.Context, c *call, next handler) (an
 
 // acquire waits for the leases, until Redis is known to be away: a Redis that says
 // nothing would keep the attempt for longer than that takes to be known, and meanwhile
-// it would look as if somebody held the lock. The hold is the place to wait then.
-func (w *workerInterceptor) acquire(ctx context.Context, c *call, resources []string) ([]*locking.Lease, error) {
+// it would look as if somebody held the lock. The hold is the place to wait then. It
+// also ends when the server says that the attempt is not wanted: unwanted is how.
+func (w *workerInterceptor) acquire(ctx context.Context, c *call, resources []string) (held []*locking.Lease, unwanted, err error) {
+	waiting, stop := context.WithCancelCause(ctx)
+	defer w.watch(waiting, c, stop)()
+	var asking *wanted // once there is a wait
+	held, err = locking.AcquireAll(waiting, c.res.Locks, resources, append(w.acquireOptions(ctx, c), locking.WithWaitCallback(func(locking.Waiting) {
+		if asking == nil {
+			asking = c.ask(ctx, w.options.jitter, func() { stop(errUnwanted) })
+		}
+	}))...)
+	if asking != nil {
+		asking.end()
+	}
+	if err == nil || ctx.Err() != nil {
+		return held, nil, err
+	}
+	switch cause := context.Cause(waiting); {
+	case errors.Is(cause, errUnwanted):
+		return nil, asking.why, fmt.Errorf("interceptors: lock: %w: %w", locking.ErrNotAcquired, cause)
+	case errors.Is(cause, redisstate.ErrUnavailable):
+		return nil, nil, fmt.Errorf("interceptors: lock: %w", cause)
+	}
+	return nil, nil, err
+}
+
+// errUnwanted is why a wait for a lock ends that nobody wants any more.
+var errUnwanted = errors.New("the server says that the attempt is canceled, paused, reset or over")
+
+// watch ends waiting by stop when Redis is away, where the attempt may hold then. What
+// it returns ends waiting and the watch.
+func (w *workerInterceptor) watch(waiting context.Context, c *call, stop context.CancelCauseFunc) (end func()) {
 	health := c.health()
 	if health == nil || !w.mayHold(c) {
-		return locking.AcquireAll(ctx, c.res.Locks, resources, w.acquireOptions(ctx, c)...)
+		return func() { stop(nil) }
 	}
-	waiting, cancel := context.WithCancelCause(ctx)
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
@@ -116,15 +147,12 @@ func (w *workerInterceptor) acquire(ctx context.Context, c *call, resources []st
 				return
 			}
 		}
-		cancel(redisstate.ErrUnavailable)
+		stop(redisstate.ErrUnavailable)
 	}()
-	held, err := locking.AcquireAll(waiting, c.res.Locks, resources, w.acquireOptions(ctx, c)...)
-	cancel(nil)
-	<-watched
-	if err != nil && ctx.Err() == nil && errors.Is(context.Cause(waiting), redisstate.ErrUnavailable) {
-		return nil, fmt.Errorf("interceptors: lock: %w", redisstate.ErrUnavailable)
+	return func() {
+		stop(nil)
+		<-watched
 	}
-	return held, err
 }
 
 // resources are what a call locks.

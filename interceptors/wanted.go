@@ -12,16 +12,16 @@ import (
 	"go.temporal.io/sdk/temporal"
 )
 
-// askEach is about how often the server is asked whether an attempt that holds is
-// still wanted. A worker hears of a cancellation by the answers to its heartbeats
+// askEach is about how often the server is asked whether an attempt that holds, or
+// waits for a lock, is still wanted. A worker hears of a cancellation by the answers to its heartbeats
 // only, and the SDK sends them no more often than every 30 s where the host set no
-// heartbeat time-out: later than most holds end.
+// heartbeat time-out: later than most waits end.
 const askEach = 2 * time.Second
 
 // lastWord bounds the last question, and the answer, of a hold that is over.
 const lastWord = 2 * time.Second
 
-// wanted asks, for as long as an attempt holds, whether it is still wanted.
+// wanted asks, for as long as an attempt waits, whether it is still wanted.
 type wanted struct {
 	no   chan struct{} // closed when it is not
 	why  error         // how the server said so; to be read after no is closed, or after end
@@ -39,8 +39,9 @@ func (c *call) server(ctx context.Context) client.Client {
 	return c.details.below.GetClient(ctx)
 }
 
-// ask begins to ask.
-func (c *call) ask(ctx context.Context, jitter func() float64) *wanted {
+// ask begins to ask. Who hears that the attempt is not wanted calls unwanted, then
+// closes no.
+func (c *call) ask(ctx context.Context, jitter func() float64, unwanted func()) *wanted {
 	w := &wanted{no: make(chan struct{}), done: make(chan struct{})}
 	ctx, w.stop = context.WithCancel(ctx)
 	temporalClient := c.server(ctx)
@@ -60,6 +61,7 @@ func (c *call) ask(ctx context.Context, jitter func() float64) *wanted {
 			}
 			if err := c.details.tell(ctx, temporalClient, c.info); isUnwanted(err) {
 				w.why = err
+				unwanted()
 				close(w.no)
 				return
 			}

@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/alicebob/miniredis/v2"
+
+	"github.com/compozy/temporal-redis/internal/embeddedtime"
 )
 
 // embeddedServers are the running embedded servers by name. Connections of one
@@ -43,7 +45,7 @@ func acquireEmbedded(ctx context.Context, name string) (*embeddedServer, error) 
 	if err := server.redis.StartAddr(net.JoinHostPort("127.0.0.1", "0")); err != nil {
 		return nil, fmt.Errorf("redisstate: start embedded Redis: %w", err)
 	}
-	server.redis.ClockTTL(true) // keys expire as time passes
+	embeddedtime.Pass(server.redis)
 	embeddedServers.byName[name] = server
 	return server, nil
 }

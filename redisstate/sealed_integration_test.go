@@ -13,7 +13,6 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/go-redis/v9"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
@@ -37,7 +36,7 @@ func newRing(tb testing.TB, ids ...string) *redisstate.KeyRing {
 
 func TestConfigStore_on_redis_server_compressed_and_encrypted(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	connect := hosts(t, redisstate.Options{URL: redistest.Start(t).URL()})
 	for name, format := range map[string]redisstate.Options{
 		"s2":              {Compression: redisstate.CompressionS2},
 		"zstd":            {Compression: redisstate.CompressionZstd},
@@ -47,9 +46,7 @@ func TestConfigStore_on_redis_server_compressed_and_encrypted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			contract.ConfigStore(t, func(tb testing.TB) contract.ConfigStoreBackend {
-				b := contract.ConfigStoreOnRedis(tb, func(tb testing.TB) redis.UniversalClient {
-					return dial(tb, redisstate.Options{URL: server.URL()})
-				})
+				b := contract.ConfigStoreOnRedis(tb, connect)
 				open := b.Open
 				b.Open = func(tb testing.TB, opts redisstate.Options) contract.Store {
 					tb.Helper()

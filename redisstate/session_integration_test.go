@@ -8,8 +8,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/compozy/temporal-redis/internal/redistest"
 	"github.com/compozy/temporal-redis/redisstate"
 	"github.com/compozy/temporal-redis/testsuite/contract"
@@ -60,7 +58,7 @@ func TestSessions_and_Counters_on_every_backend(t *testing.T) {
 		}
 	})
 	for name, options := range backends {
-		connect := func(tb testing.TB) redis.UniversalClient { return dial(tb, options) }
+		connect := hosts(t, options)
 		note := func(tally *contract.Tally) {
 			mu.Lock()
 			defer mu.Unlock()

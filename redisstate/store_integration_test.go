@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +38,15 @@ func dial(tb testing.TB, o redisstate.Options) redis.UniversalClient {
 		tb.Fatal(err)
 	}
 	return conn.Client()
+}
+
+// hosts gives the clients of three hosts in turn, for many tests below t: what one
+// connection costs the race detector, some hundred test cases need not pay each.
+func hosts(t *testing.T, o redisstate.Options) func(testing.TB) redis.UniversalClient {
+	t.Helper()
+	clients := []redis.UniversalClient{dial(t, o), dial(t, o), dial(t, o)}
+	var next atomic.Uint32
+	return func(testing.TB) redis.UniversalClient { return clients[int(next.Add(1))%len(clients)] }
 }
 
 // workerRules is all that a Redis user needs for configs and metadata.
@@ -93,13 +103,16 @@ func TestConfigStore_on_every_backend(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tally := contract.ConfigStore(t, func(tb testing.TB) contract.ConfigStoreBackend {
+			open := func(tb testing.TB) contract.ConfigStoreBackend { // an embedded one for each case, as its clock walks over all keys
 				options := options
-				if name == "embedded" { // one for each case, as its clock walks over all keys
-					options.URL = "embedded://" + rand.Text()
-				}
+				options.URL = "embedded://" + rand.Text()
 				return contract.ConfigStoreOnRedis(tb, func(tb testing.TB) redis.UniversalClient { return dial(tb, options) })
-			})
+			}
+			if name != "embedded" {
+				connect := hosts(t, options)
+				open = func(tb testing.TB) contract.ConfigStoreBackend { return contract.ConfigStoreOnRedis(tb, connect) }
+			}
+			tally := contract.ConfigStore(t, open)
 			mu.Lock()
 			tallies[name] = tally
 			mu.Unlock()

@@ -6,6 +6,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 
+	"github.com/compozy/temporal-redis/internal/embeddedtime"
 	"github.com/compozy/temporal-redis/internal/redistest/faultproxy"
 )
 
@@ -26,7 +27,7 @@ func startRedis(t testing.TB) *ownRedis {
 		t.Fatalf("testsuite: start Redis: %v", err)
 	}
 	t.Cleanup(r.server.Close)
-	r.server.ClockTTL(true) // keys expire as time passes
+	embeddedtime.Pass(r.server)
 	r.proxy = faultproxy.Start(t, r.server.Addr())
 	return r
 }

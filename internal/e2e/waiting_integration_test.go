@@ -117,16 +117,21 @@ func TestWorkerThatStopsWhileItWaitsForALockUsesNoAttempt(t *testing.T) {
 }
 
 // A worker hears of a cancellation by heartbeats, which an activity without a time-out
-// for them does not send. The wait ends, and the activity has to end as canceled.
+// for them does not send. The wait asks itself, and ends long before its time.
 func TestCancelInAWaitForALockEndsAsCanceled(t *testing.T) {
 	t.Parallel()
 	ctx := bounded(t)
-	b := bar(ctx, t, interceptors.Critical, 0, func(o *worker.Options) { o.LockWait = 6 * time.Second }) // it has to come before that is over
+	const wait = 2 * time.Minute
+	b := bar(ctx, t, interceptors.Critical, 0, func(o *worker.Options) { o.LockWait = wait })
+	canceled := time.Now()
 	if err := b.client.CancelWorkflow(ctx, b.run.GetID(), ""); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.run.Get(ctx, nil); !temporal.IsCanceledError(err) || b.entered.Load() != 0 {
 		t.Errorf("%v after %d entries; want a cancellation", err, b.entered.Load())
+	}
+	if took := time.Since(canceled); took > wait/2 {
+		t.Errorf("it heard of it after %s", took)
 	}
 	if n := kinds(t, historyOf(ctx, t, b.client, b.run))[enums.EVENT_TYPE_ACTIVITY_TASK_CANCELED]; n != 1 {
 		t.Errorf("%d activities were canceled", n)

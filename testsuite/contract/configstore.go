@@ -142,7 +142,8 @@ func ConfigStore(t *testing.T, open func(tb testing.TB) ConfigStoreBackend) *Tal
 }
 
 // ConfigStoreOnRedis is the backend of redisstate.Store on a Redis. Connect
-// makes a client for one more process and closes it at the end of the test; the
+// gives the client of one more process, which may be that of another one too, and
+// closes it after the test; the
 // servers may hold other data.
 func ConfigStoreOnRedis(tb testing.TB, connect func(tb testing.TB) redis.UniversalClient) ConfigStoreBackend {
 	tb.Helper()

@@ -70,7 +70,8 @@ func Counters(t *testing.T, open func(tb testing.TB) CountersBackend) *Tally {
 }
 
 // CountersOnRedis is the backend of redisstate.Counters on a Redis. Connect
-// makes a client for one more process and closes it at the end of the test; the
+// gives the client of one more process, which may be that of another one too, and
+// closes it after the test; the
 // servers may hold other data.
 func CountersOnRedis(tb testing.TB, connect func(tb testing.TB) redis.UniversalClient) CountersBackend {
 	tb.Helper()

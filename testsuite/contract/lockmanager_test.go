@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/compozy/temporal-redis/internal/embeddedtime"
 	"github.com/compozy/temporal-redis/locking"
 )
 
@@ -22,7 +23,7 @@ func embeddedLocks(tb testing.TB) LockManagerBackend {
 	if err := server.Start(); err != nil {
 		tb.Fatal(err)
 	}
-	server.ClockTTL(true)
+	embeddedtime.Pass(server)
 	tb.Cleanup(server.Close)
 	return LockManagerBackend{
 		Open: func(tb testing.TB, opts locking.Options) locking.LockManager {

@@ -83,7 +83,8 @@ func Sessions(t *testing.T, open func(tb testing.TB) SessionsBackend) *Tally {
 }
 
 // SessionsOnRedis is the backend of redisstate.Sessions on a Redis. Connect
-// makes a client for one more process and closes it at the end of the test; the
+// gives the client of one more process, which may be that of another one too, and
+// closes it after the test; the
 // servers may hold other data.
 func SessionsOnRedis(tb testing.TB, connect func(tb testing.TB) redis.UniversalClient) SessionsBackend {
 	tb.Helper()
