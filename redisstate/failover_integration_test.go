@@ -41,11 +41,13 @@ func startLoad(t *testing.T, store *redisstate.Store) *load {
 	l := &load{store: store, stop: make(chan struct{}), acked: map[string]int{}}
 	for w := range writers {
 		l.all.Go(func() {
+			tick := time.NewTicker(5 * time.Millisecond) // the servers want to run, too
+			defer tick.Stop()
 			for n := 1; ; n++ {
 				select {
 				case <-l.stop:
 					return
-				default:
+				case <-tick.C:
 					l.round(w, n)
 				}
 			}

@@ -106,7 +106,7 @@ func (h *hearsay) run(t *testing.T, readers []*Store, fault func()) {
 		for range 2 {
 			reading.Go(func() {
 				seen := map[string]int{}
-				tick := time.NewTicker(time.Millisecond) // the others want to run, too
+				tick := time.NewTicker(4 * time.Millisecond) // the others want to run, too
 				defer tick.Stop()
 				for i := 0; !done.Load(); i++ {
 					<-tick.C

@@ -99,7 +99,7 @@ func startGatedWorker(t *testing.T, address string, closed bool, options sdkwork
 	}
 	plugin.available = func() interceptors.Availability { return g.redis }
 	g.client, err = client.Dial(client.Options{
-		HostPort: address, Plugins: []client.Plugin{plugin}, Logger: sdklog.NewStructuredLogger(slog.New(g.errors)),
+		HostPort: address, ConnectionOptions: devserver.Connection(), Plugins: []client.Plugin{plugin}, Logger: sdklog.NewStructuredLogger(slog.New(g.errors)),
 	})
 	if err != nil {
 		t.Fatal(err)

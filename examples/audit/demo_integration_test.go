@@ -273,7 +273,7 @@ tasks:
 	}
 	files, _ := filepath.Glob(filepath.Join(out, "ledger-*.jsonl"))
 	id := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(files[0]), "ledger-"), ".jsonl")
-	c, err := client.Dial(client.Options{HostPort: addr})
+	c, err := client.Dial(client.Options{HostPort: addr, ConnectionOptions: devserver.Connection()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -389,7 +389,7 @@ func nothingSaved(t *testing.T, redis *redistest.Server) {
 
 func nothingStarted(t *testing.T, addr string) {
 	t.Helper()
-	c, err := client.Dial(client.Options{HostPort: addr, Logger: nil})
+	c, err := client.Dial(client.Options{HostPort: addr, ConnectionOptions: devserver.Connection()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -431,7 +431,7 @@ func TestInterruptCancelsTheWorkflow(t *testing.T) {
 	if out := stdout.buf.String(); !strings.Contains(out, "CANCELED  workflow audit-") {
 		t.Errorf("the workflow's end is not shown:\n%s", out)
 	}
-	c, err := client.Dial(client.Options{HostPort: addr})
+	c, err := client.Dial(client.Options{HostPort: addr, ConnectionOptions: devserver.Connection()})
 	if err != nil {
 		t.Fatal(err)
 	}

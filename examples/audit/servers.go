@@ -115,19 +115,20 @@ func (h *host) openRedis(ctx context.Context, s settings, logs *slog.Logger) (er
 
 func (h *host) dialTemporal(ctx context.Context, s settings, logs *slog.Logger) error {
 	h.addr = s.temporal
+	var connection client.ConnectionOptions
 	if h.addr == "" {
 		server, err := devserver.Start(ctx, devserver.Options{Nice: serverNice})
 		if err != nil {
 			return fmt.Errorf("start a Temporal dev server: %w; or name a server by --temporal", err)
 		}
 		h.stops = append(h.stops, server.Stop)
-		h.addr, h.gone = server.Addr(), server.Done()
+		h.addr, h.gone, connection = server.Addr(), server.Done(), devserver.Connection()
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	c, err := client.DialContext(ctx, client.Options{
 		HostPort: h.addr, Namespace: s.namespace, Logger: log.NewStructuredLogger(logs),
-		Plugins: []client.Plugin{h.plugin},
+		ConnectionOptions: connection, Plugins: []client.Plugin{h.plugin},
 	})
 	if err != nil {
 		return fmt.Errorf("--temporal: no Temporal server at %.200q: %w; start one there, or leave the flag out", h.addr, err)

@@ -115,7 +115,7 @@ var errPortTaken = errors.New("devserver: port taken")
 
 // waitServing returns when the frontend answers for every namespace.
 func (s *Server) waitServing(ctx context.Context, namespaces []string) error {
-	connection, err := client.NewLazyClient(client.Options{HostPort: s.Addr(), Logger: silent{}})
+	connection, err := client.NewLazyClient(client.Options{HostPort: s.Addr(), Logger: silent{}, ConnectionOptions: Connection()})
 	if err != nil {
 		return err
 	}
@@ -212,3 +212,9 @@ func (silent) Debug(string, ...any) {}
 func (silent) Info(string, ...any)  {}
 func (silent) Warn(string, ...any)  {}
 func (silent) Error(string, ...any) {}
+
+// Connection is how to talk to a server of this package: what its clients send is not
+// compressed, which is the SDK's default and only costs on one machine.
+func Connection() client.ConnectionOptions {
+	return client.ConnectionOptions{GrpcCompression: &client.GrpcCompressionNone{}}
+}

@@ -21,6 +21,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/compozy/temporal-redis/interceptors"
+	"github.com/compozy/temporal-redis/internal/devserver"
 	"github.com/compozy/temporal-redis/internal/redistest"
 	"github.com/compozy/temporal-redis/internal/redistest/faultproxy"
 	"github.com/compozy/temporal-redis/redisstate"
@@ -292,7 +293,7 @@ func ends(s script) bool {
 // newPlainStage is a client without the plugin.
 func newPlainStage(t *testing.T) *stage {
 	t.Helper()
-	c, err := client.Dial(client.Options{HostPort: temporalAddr, Logger: quiet})
+	c, err := client.Dial(client.Options{HostPort: temporalAddr, Logger: quiet, ConnectionOptions: devserver.Connection()})
 	if err != nil {
 		t.Fatal(err)
 	}

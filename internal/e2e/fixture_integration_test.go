@@ -14,6 +14,7 @@ import (
 	sdklog "go.temporal.io/sdk/log"
 	sdkworker "go.temporal.io/sdk/worker"
 
+	"github.com/compozy/temporal-redis/internal/devserver"
 	"github.com/compozy/temporal-redis/notifier"
 	"github.com/compozy/temporal-redis/redisstate"
 	"github.com/compozy/temporal-redis/worker"
@@ -51,7 +52,7 @@ func newStage(t *testing.T, redisURL string, change func(*worker.Options)) *stag
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := client.Dial(client.Options{HostPort: temporalAddr, Logger: quiet, Plugins: []client.Plugin{plugin}})
+	c, err := client.Dial(client.Options{HostPort: temporalAddr, Logger: quiet, ConnectionOptions: devserver.Connection(), Plugins: []client.Plugin{plugin}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/compozy/temporal-redis/activities"
 	"github.com/compozy/temporal-redis/interceptors"
+	"github.com/compozy/temporal-redis/internal/devserver"
 	"github.com/compozy/temporal-redis/internal/procs"
 	"github.com/compozy/temporal-redis/internal/redistest"
 	"github.com/compozy/temporal-redis/redisstate"
@@ -98,7 +99,7 @@ func runChild(role string) int {
 		fmt.Fprintln(os.Stderr, "child:", err)
 		return 1
 	}
-	c, err := client.Dial(client.Options{HostPort: temporalAddr, Logger: quiet, Plugins: []client.Plugin{plugin}})
+	c, err := client.Dial(client.Options{HostPort: temporalAddr, Logger: quiet, ConnectionOptions: devserver.Connection(), Plugins: []client.Plugin{plugin}})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "child:", err)
 		return 1

@@ -99,7 +99,7 @@ func newFanOut(t *testing.T, address string, keepPollers bool) func(context.Cont
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := client.Dial(client.Options{HostPort: address, Logger: quiet, Plugins: []client.Plugin{plugin}})
+	c, err := client.Dial(client.Options{HostPort: address, Logger: quiet, ConnectionOptions: devserver.Connection(), Plugins: []client.Plugin{plugin}})
 	if err != nil {
 		t.Fatal(err)
 	}

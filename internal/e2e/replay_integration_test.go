@@ -22,6 +22,7 @@ import (
 	sdkworker "go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/compozy/temporal-redis/internal/devserver"
 	"github.com/compozy/temporal-redis/internal/redistest"
 	"github.com/compozy/temporal-redis/redisstate"
 	"github.com/compozy/temporal-redis/worker"
@@ -107,7 +108,7 @@ func recordWith(t *testing.T) {
 func recordWithout(t *testing.T) {
 	t.Helper()
 	ctx := bounded(t)
-	c, err := client.Dial(client.Options{HostPort: temporalAddr, Logger: quiet})
+	c, err := client.Dial(client.Options{HostPort: temporalAddr, Logger: quiet, ConnectionOptions: devserver.Connection()})
 	if err != nil {
 		t.Fatal(err)
 	}

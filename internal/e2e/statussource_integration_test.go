@@ -17,6 +17,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/compozy/temporal-redis/interceptors"
+	"github.com/compozy/temporal-redis/internal/devserver"
 	"github.com/compozy/temporal-redis/internal/keys"
 	"github.com/compozy/temporal-redis/internal/redistest"
 	"github.com/compozy/temporal-redis/notifier"
@@ -47,7 +48,7 @@ func newWatchtower(t *testing.T) *watchtower {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = hub.Close() })
-	plain, err := client.Dial(client.Options{HostPort: temporalAddr, Logger: quiet})
+	plain, err := client.Dial(client.Options{HostPort: temporalAddr, Logger: quiet, ConnectionOptions: devserver.Connection()})
 	if err != nil {
 		t.Fatal(err)
 	}
