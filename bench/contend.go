@@ -79,6 +79,7 @@ const (
 
 const (
 	fighters  = 16
+	quickOnes = 3 // are enough to see that they fight
 	fightHold = time.Millisecond
 	// fightFor is how long one side fights, and fightAtMost if nobody got a lease: on a
 	// machine that busy there would be nothing to divide by.
@@ -154,7 +155,7 @@ func runFights(ctx context.Context, lab *harness.Lab) ([]fight, error) {
 	for range lab.Rounds() {
 		f := fight{}
 		for side, addrs := range map[string][]string{fighterOurs: masters, fighterRedsync: masters, fighterRedislock: masters[:1]} {
-			b, err := runBouts(ctx, fighter{Side: side, Masters: addrs, For: time.Duration(lab.Size(int(fightFor), int(fightFor)/10))})
+			b, err := runBouts(ctx, lab.Size(fighters, quickOnes), fighter{Side: side, Masters: addrs, For: time.Duration(lab.Size(int(fightFor), int(fightFor)/10))})
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", side, err)
 			}
@@ -166,9 +167,9 @@ func runFights(ctx context.Context, lab *harness.Lab) ([]fight, error) {
 }
 
 // runBouts has one side fight, for longer if nobody got a lease.
-func runBouts(ctx context.Context, f fighter) (bouts, error) {
+func runBouts(ctx context.Context, n int, f fighter) (bouts, error) {
 	for {
-		b, err := runBout(ctx, f)
+		b, err := runBout(ctx, n, f)
 		if err != nil || b.leases() > 0 {
 			return b, err
 		}
@@ -178,8 +179,8 @@ func runBouts(ctx context.Context, f fighter) (bouts, error) {
 	}
 }
 
-// runBout has all processes of one side start at the same time.
-func runBout(ctx context.Context, f fighter) (bouts, error) {
+// runBout has the n processes of one side start at the same time.
+func runBout(ctx context.Context, n int, f fighter) (bouts, error) {
 	role, err := json.Marshal(f)
 	if err != nil {
 		return bouts{}, err
@@ -196,7 +197,7 @@ func runBout(ctx context.Context, f fighter) (bouts, error) {
 			_ = p.cmd.Wait()
 		}
 	}()
-	for range fighters {
+	for range n {
 		cmd := exec.CommandContext(ctx, os.Args[0], contendFlag, string(role)) //nolint:gosec // this very program
 		cmd.Stderr = os.Stderr
 		in, err := cmd.StdinPipe()
