@@ -57,7 +57,8 @@ type theater struct {
 	seen  map[string][]entry // by workflow id
 	away  map[string]int     // attempts that found Redis away since it went
 	total map[string]int
-	begun int // attempts, whatever they found
+	begun int  // attempts, whatever they found
+	tight bool // one ended so late that the server may have timed it out before it heard
 }
 
 func newTheater(proxy *faultproxy.Proxy) *theater {
@@ -176,6 +177,11 @@ func (s *seat) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActiv
 	s.th.begun++
 	s.th.mu.Unlock()
 	result, err := s.Next.ExecuteActivity(ctx, in)
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < 900*time.Millisecond { // of a second
+		s.th.mu.Lock()
+		s.th.tight = true
+		s.th.mu.Unlock()
+	}
 	s.th.saw(id, err)
 	return result, err
 }
@@ -273,7 +279,7 @@ func TestTheUsersLimitsHoldThroughOutages(t *testing.T) {
 				}
 				// The last one ends it, and none more has to find that out. (Of those that
 				// the server times out, only the next one can say so.)
-				if begun := len(pausing) + paused; th.begun > begun && s.Beat != muteFor {
+				if begun := len(pausing) + paused; th.begun > begun && s.Beat != muteFor && !th.tight {
 					t.Errorf("there were %d attempts; want %d of the user's and %d that found Redis away", th.begun, len(pausing), paused)
 				}
 				if least := outages * len(s.Away); paused < least && !ends(s) {
