@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/compozy/temporal-redis/activities"
 	"github.com/compozy/temporal-redis/interceptors"
+	"github.com/compozy/temporal-redis/internal/loopback"
 	"github.com/compozy/temporal-redis/locking"
 	"github.com/compozy/temporal-redis/redisstate"
 	"github.com/compozy/temporal-redis/testsuite"
@@ -344,15 +344,12 @@ func deleteLocks(t *testing.T, url string) {
 // closedPort is an address where nothing listens.
 func closedPort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := loopback.Port()
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return addr
+	t.Cleanup(func() { loopback.Release(port) })
+	return loopback.Address(port)
 }
 
 func TestOutageIsARetryableErrorWithADelay(t *testing.T) {

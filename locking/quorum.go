@@ -64,16 +64,11 @@ type round struct {
 	// do asks a master. It notes itself what it finds, since it may go on when the
 	// round is over.
 	do func(ctx context.Context, i int) error
-	// heard is told the answers, one after the other, until it has enough of them.
+	// heard is told the answers, one after the other and where they arrive, until it has
+	// enough of them.
 	heard func(i int, err error) (enough bool)
 	// finally, if not nil, runs after the last answer and the end of ask.
 	finally func()
-}
-
-// verdict is what came of one call.
-type verdict struct {
-	master int
-	err    error
 }
 
 // ask plays a round. ctx has a deadline; masters that did not answer by then are
@@ -96,11 +91,11 @@ func (q *quorum) ask(ctx context.Context, r round) {
 		}
 	}
 	defer finish()
-	answers := make(chan verdict, len(q.nodes))
+	t := newTally(len(q.nodes), r.heard)
 	resting := q.resting()
 	for i, n := range q.nodes {
 		if resting[i] {
-			answers <- verdict{i, errResting}
+			t.count(i, errResting)
 			finish()
 			continue
 		}
@@ -115,34 +110,10 @@ func (q *quorum) ask(ctx context.Context, r round) {
 					n.rest.note(err)
 				}
 			}
-			answers <- verdict{i, err}
+			t.count(i, err)
 		})
 	}
-	q.collect(ctx, answers, r.heard)
-}
-
-// collect tells answers until there are enough.
-func (q *quorum) collect(ctx context.Context, answers <-chan verdict, heard func(int, error) bool) {
-	missing := make([]bool, len(q.nodes))
-	for i := range missing {
-		missing[i] = true
-	}
-	for range q.nodes {
-		select {
-		case a := <-answers:
-			missing[a.master] = false
-			if heard(a.master, a.err) {
-				return
-			}
-		case <-ctx.Done():
-			for i, is := range missing {
-				if is && heard(i, contextError(ctx)) {
-					return
-				}
-			}
-			return
-		}
-	}
+	t.wait(ctx)
 }
 
 // outlive makes a context that has the deadline of ctx, but does not end with it

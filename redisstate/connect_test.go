@@ -13,6 +13,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/temporal-redis/internal/loopback"
 )
 
 func connect(t testing.TB, o Options) *Conn {
@@ -34,14 +36,12 @@ func connect(t testing.TB, o Options) *Conn {
 
 func TestConnect_needs_no_Redis_and_Check_tells(t *testing.T) {
 	t.Parallel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := loopback.Port()
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := listener.Addr().String()
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
+	defer loopback.Release(port)
+	address := loopback.Address(port)
 	conn := connect(t, Options{URL: "redis://:C4n4ry@" + address})
 	start := time.Now()
 	err = conn.Check(t.Context())

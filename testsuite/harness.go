@@ -70,7 +70,7 @@ func newHarness(t testing.TB, o Options) *harness {
 		o.Plugin.Registerer = prometheus.NewRegistry()
 	}
 	if o.Plugin.Logger == nil {
-		o.Plugin.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+		o.Plugin.Logger = slog.New(slog.NewTextHandler(outputOf(t), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}
 	if p := &o.Plugin.Pause; p.Hold == interceptors.Default && p.HoldFor == 0 {
 		p.Hold = interceptors.Off

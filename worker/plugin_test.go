@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -24,6 +23,7 @@ import (
 
 	"github.com/compozy/temporal-redis/activities"
 	"github.com/compozy/temporal-redis/interceptors"
+	"github.com/compozy/temporal-redis/internal/loopback"
 	"github.com/compozy/temporal-redis/redisstate"
 	"github.com/compozy/temporal-redis/worker"
 )
@@ -336,15 +336,12 @@ func TestLifecycle(t *testing.T) {
 
 func closedPort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := loopback.Port()
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return addr
+	t.Cleanup(func() { loopback.Release(port) })
+	return loopback.Address(port)
 }
 
 func TestStartChecksRedis(t *testing.T) {
