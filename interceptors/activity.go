@@ -29,6 +29,7 @@ type call struct {
 	held     time.Duration // before user code
 	hushed   bool          // the last status that was told is not RUNNING
 	outage   bool          // the attempt ends because Redis was away, or the lock held
+	unwanted error         // how the server said that the attempt is not wanted, if it did when it was asked
 	deadline time.Time     // of user code, by the host's limits
 }
 

@@ -91,8 +91,12 @@ func (c *call) keepPauses(ctx context.Context) {
 // interrupted tells whether an operator paused or reset the activity, which plain
 // Temporal does not count against the retry policy.
 func (c *call) interrupted(ctx context.Context) bool {
-	cause := context.Cause(ctx)
-	return errors.Is(cause, activity.ErrActivityPaused) || errors.Is(cause, activity.ErrActivityReset)
+	for _, why := range []error{context.Cause(ctx), c.unwanted} {
+		if errors.Is(why, activity.ErrActivityPaused) || errors.Is(why, activity.ErrActivityReset) {
+			return true
+		}
+	}
+	return false
 }
 
 // panicType is the type under which the SDK tells a panic.

@@ -22,7 +22,8 @@ const (
 	// good start of the worker. Retryable, since an operator is changing
 	// something.
 	RedisDenied = "RedisDenied"
-	// LockContended: the lease was held by another past the bound of waiting.
+	// LockContended: the lease was held by another past the bound of waiting, or until
+	// the attempt was paused or reset.
 	// Retryable, benign, with a next-retry delay.
 	LockContended = "LockContended"
 	// LeaseLost: the lease ended while the activity ran; its result is not

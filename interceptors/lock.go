@@ -52,6 +52,7 @@ func (w *workerInterceptor) lock(ctx context.Context, c *call, next handler) (an
 	held, unwanted, err := w.acquire(ctx, c, resources)
 	switch {
 	case unwanted != nil:
+		c.unwanted = unwanted
 		return nil, c.answer(ctx, err, unwanted, false)
 	case errors.Is(err, locking.ErrInvalidResource): // of the key function
 		return nil, invalidPolicy(fmt.Errorf("activity type %q: %w", c.info.ActivityType.Name, err))
@@ -115,13 +116,12 @@ func (w *workerInterceptor) acquire(ctx context.Context, c *call, resources []st
 	if asking != nil {
 		asking.end()
 	}
-	if err == nil || ctx.Err() != nil {
-		return held, nil, err
-	}
 	switch cause := context.Cause(waiting); {
-	case errors.Is(cause, errUnwanted):
+	case err == nil:
+		return held, nil, nil
+	case errors.Is(cause, errUnwanted): // also if ctx ended meanwhile
 		return nil, asking.why, fmt.Errorf("interceptors: lock: %w: %w", locking.ErrNotAcquired, cause)
-	case errors.Is(cause, redisstate.ErrUnavailable):
+	case ctx.Err() == nil && errors.Is(cause, redisstate.ErrUnavailable):
 		return nil, nil, fmt.Errorf("interceptors: lock: %w", cause)
 	}
 	return nil, nil, err

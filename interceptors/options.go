@@ -61,7 +61,8 @@ type Options struct {
 	// Policies are the policies by activity type. Defaults to none.
 	Policies map[string]Policy
 	// LockWait bounds how long a critical activity waits for its lease before
-	// it gives its slot back with the retryable error LockContended. It is also
+	// it gives its slot back with the retryable error LockContended, as it does when
+	// Temporal says meanwhile that it is paused or reset. It is also
 	// kept under half of the activity's remaining time. At least 0 (try once
 	// only with a negative value). Defaults to 30 s.
 	LockWait time.Duration

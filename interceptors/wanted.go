@@ -13,12 +13,12 @@ import (
 )
 
 // askEach is about how often the server is asked whether an attempt that holds, or
-// waits for a lock, is still wanted. A worker hears of a cancellation by the answers to its heartbeats
+// waits for a lock, is still wanted; past twice that, it is half of the wait so far. A worker hears of a cancellation by the answers to its heartbeats
 // only, and the SDK sends them no more often than every 30 s where the host set no
 // heartbeat time-out: later than most waits end.
 const askEach = 2 * time.Second
 
-// lastWord bounds the last question, and the answer, of a hold that is over.
+// lastWord bounds the last question, and the answer, of a wait that is over.
 const lastWord = 2 * time.Second
 
 // wanted asks, for as long as an attempt waits, whether it is still wanted.
@@ -49,10 +49,12 @@ func (c *call) ask(ctx context.Context, jitter func() float64, unwanted func()) 
 		close(w.done)
 		return w
 	}
+	began := time.Now()
 	go func() {
 		defer close(w.done)
 		for {
-			timer := time.NewTimer(time.Duration(float64(askEach) * (0.5 + jitter())))
+			each := max(askEach, time.Since(began)/2)
+			timer := time.NewTimer(time.Duration(float64(each) * (0.5 + jitter())))
 			select {
 			case <-timer.C:
 			case <-ctx.Done():
@@ -83,8 +85,14 @@ func isUnwanted(err error) bool {
 		errors.As(err, new(*serviceerror.NotFound))
 }
 
-// tell sends a heartbeat past the SDK, which would keep it back.
+// tell sends a heartbeat past the SDK, which would keep it back. It sends none where the
+// data converter refuses raw values, see send.
 func (d *details) tell(ctx context.Context, c client.Client, info activity.Info) error {
+	defer func() {
+		if recover() != nil {
+			d.foreign.Store(true)
+		}
+	}()
 	d.mu.Lock()
 	values := d.all()
 	d.mu.Unlock()
@@ -114,6 +122,7 @@ func (h *holding) gaveUp(ctx context.Context, outage error) error {
 		return outage
 	}
 	h.wanted.end()
+	h.call.unwanted = h.wanted.why
 	// A hold that was short asked when it began.
 	return h.call.answer(ctx, outage, h.wanted.why, time.Since(h.began) > askEach/2)
 }

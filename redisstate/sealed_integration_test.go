@@ -46,7 +46,7 @@ func TestConfigStore_on_redis_server_compressed_and_encrypted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			contract.ConfigStore(t, func(tb testing.TB) contract.ConfigStoreBackend {
-				b := contract.ConfigStoreOnRedis(tb, connect)
+				b := contract.ConfigStoreOnRedis(tb, connect())
 				open := b.Open
 				b.Open = func(tb testing.TB, opts redisstate.Options) contract.Store {
 					tb.Helper()

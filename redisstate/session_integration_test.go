@@ -66,11 +66,11 @@ func TestSessions_and_Counters_on_every_backend(t *testing.T) {
 		}
 		t.Run("Sessions over "+name, func(t *testing.T) {
 			t.Parallel()
-			note(contract.Sessions(t, func(tb testing.TB) contract.SessionsBackend { return contract.SessionsOnRedis(tb, connect) }))
+			note(contract.Sessions(t, func(tb testing.TB) contract.SessionsBackend { return contract.SessionsOnRedis(tb, connect()) }))
 		})
 		t.Run("Counters over "+name, func(t *testing.T) {
 			t.Parallel()
-			note(contract.Counters(t, func(tb testing.TB) contract.CountersBackend { return contract.CountersOnRedis(tb, connect) }))
+			note(contract.Counters(t, func(tb testing.TB) contract.CountersBackend { return contract.CountersOnRedis(tb, connect()) }))
 		})
 	}
 }

@@ -40,13 +40,15 @@ func dial(tb testing.TB, o redisstate.Options) redis.UniversalClient {
 	return conn.Client()
 }
 
-// hosts gives the clients of three hosts in turn, for many tests below t: what one
-// connection costs the race detector, some hundred test cases need not pay each.
-func hosts(t *testing.T, o redisstate.Options) func(testing.TB) redis.UniversalClient {
+// hosts gives each test below t the clients of three hosts, one after the other: what
+// a connection costs the race detector, some hundred test cases need not pay each.
+func hosts(t *testing.T, o redisstate.Options) func() func(testing.TB) redis.UniversalClient {
 	t.Helper()
 	clients := []redis.UniversalClient{dial(t, o), dial(t, o), dial(t, o)}
-	var next atomic.Uint32
-	return func(testing.TB) redis.UniversalClient { return clients[int(next.Add(1))%len(clients)] }
+	return func() func(testing.TB) redis.UniversalClient {
+		var next atomic.Uint32
+		return func(testing.TB) redis.UniversalClient { return clients[int(next.Add(1))%len(clients)] }
+	}
 }
 
 // workerRules is all that a Redis user needs for configs and metadata.
@@ -110,7 +112,7 @@ func TestConfigStore_on_every_backend(t *testing.T) {
 			}
 			if name != "embedded" {
 				connect := hosts(t, options)
-				open = func(tb testing.TB) contract.ConfigStoreBackend { return contract.ConfigStoreOnRedis(tb, connect) }
+				open = func(tb testing.TB) contract.ConfigStoreBackend { return contract.ConfigStoreOnRedis(tb, connect()) }
 			}
 			tally := contract.ConfigStore(t, open)
 			mu.Lock()

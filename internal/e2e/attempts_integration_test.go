@@ -177,7 +177,7 @@ func (s *seat) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActiv
 	s.th.begun++
 	s.th.mu.Unlock()
 	result, err := s.Next.ExecuteActivity(ctx, in)
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < 900*time.Millisecond { // of a second
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < 300*time.Millisecond { // of a second
 		s.th.mu.Lock()
 		s.th.tight = true
 		s.th.mu.Unlock()

@@ -9,8 +9,10 @@ import (
 	"testing"
 	"time"
 
+	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/api/enums/v1"
 	workflowpb "go.temporal.io/api/workflow/v1"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
@@ -135,6 +137,36 @@ func TestCancelInAWaitForALockEndsAsCanceled(t *testing.T) {
 	}
 	if n := kinds(t, historyOf(ctx, t, b.client, b.run))[enums.EVENT_TYPE_ACTIVITY_TASK_CANCELED]; n != 1 {
 		t.Errorf("%d activities were canceled", n)
+	}
+}
+
+// An operator who pauses an activity in its wait ends that, and it is no attempt of the
+// user's, also where what Redis refuses counts as one.
+func TestPauseOfAnOperatorInAWaitForALockUsesNoAttempt(t *testing.T) {
+	t.Parallel()
+	ctx := bounded(t)
+	b := bar(ctx, t, interceptors.Critical, 0, func(o *worker.Options) {
+		o.LockWait, o.Pause.Retry = 10*time.Minute, interceptors.Off
+	})
+	operator, execution := b.client.WorkflowService(), &commonpb.WorkflowExecution{WorkflowId: b.run.GetID()}
+	if _, err := operator.PauseActivity(ctx, &workflowservice.PauseActivityRequest{
+		Namespace: "default", Execution: execution, Activity: &workflowservice.PauseActivityRequest_Type{Type: "count"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(ctx, t, "the wait ends", func() bool {
+		described, err := b.client.DescribeWorkflowExecution(ctx, b.run.GetID(), "")
+		return err == nil && len(described.GetPendingActivities()) == 1 &&
+			described.GetPendingActivities()[0].GetState() == enums.PENDING_ACTIVITY_STATE_PAUSED
+	})
+	b.open(ctx, t)
+	if _, err := operator.UnpauseActivity(ctx, &workflowservice.UnpauseActivityRequest{
+		Namespace: "default", Execution: execution, Activity: &workflowservice.UnpauseActivityRequest_Type{Type: "count"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.run.Get(ctx, nil); err != nil || b.entered.Load() != 1 {
+		t.Errorf("%v after %d entries; want one, once it may go on", err, b.entered.Load())
 	}
 }
 

@@ -60,6 +60,30 @@ func TestTimeIsExact(t *testing.T) {
 	}
 }
 
+// Who comes after a pause finds the right time, however many come at once.
+func TestTheTimeIsRightAfterAPause(t *testing.T) {
+	t.Parallel()
+	client, ctx := start(t, Pass), t.Context()
+	for range 20 {
+		<-time.After(4 * Step)
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() {
+				key := fmt.Sprint("k", i)
+				began := time.Now()
+				if err := client.Set(ctx, key, "v", 3*Step).Err(); err != nil {
+					t.Error(err)
+				}
+				left, err := client.PTTL(ctx, key).Result()
+				if lived := time.Since(began); err != nil || left < 3*Step-lived-Step-time.Millisecond {
+					t.Errorf("%s left after %s of %s (%v)", left, lived, 3*Step, err)
+				}
+			})
+		}
+		all.Wait()
+	}
+}
+
 // The commands of a script run under the server's lock.
 func TestScriptsDoNotWaitForTheClock(t *testing.T) {
 	t.Parallel()
