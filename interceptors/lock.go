@@ -49,11 +49,10 @@ func (w *workerInterceptor) lock(ctx context.Context, c *call, next handler) (an
 	case err != nil:
 		return nil, invalidPolicy(fmt.Errorf("activity type %q: %w", c.info.ActivityType.Name, err))
 	}
-	held, unwanted, err := w.acquire(ctx, c, resources)
+	held, err := w.acquire(ctx, c, resources)
 	switch {
-	case unwanted != nil:
-		c.unwanted = unwanted
-		return nil, c.answer(ctx, err, unwanted, false)
+	case c.unwanted != nil:
+		return nil, c.answer(ctx, err, c.unwanted, false)
 	case errors.Is(err, locking.ErrInvalidResource): // of the key function
 		return nil, invalidPolicy(fmt.Errorf("activity type %q: %w", c.info.ActivityType.Name, err))
 	case isContention(err):
@@ -103,12 +102,12 @@ func (w *workerInterceptor) lock(ctx context.Context, c *call, next handler) (an
 // acquire waits for the leases, until Redis is known to be away: a Redis that says
 // nothing would keep the attempt for longer than that takes to be known, and meanwhile
 // it would look as if somebody held the lock. The hold is the place to wait then. It
-// also ends when the server says that the attempt is not wanted: unwanted is how.
-func (w *workerInterceptor) acquire(ctx context.Context, c *call, resources []string) (held []*locking.Lease, unwanted, err error) {
+// also ends when the server says that the attempt is not wanted, which the call notes.
+func (w *workerInterceptor) acquire(ctx context.Context, c *call, resources []string) ([]*locking.Lease, error) {
 	waiting, stop := context.WithCancelCause(ctx)
 	defer w.watch(waiting, c, stop)()
 	var asking *wanted // once there is a wait
-	held, err = locking.AcquireAll(waiting, c.res.Locks, resources, append(w.acquireOptions(ctx, c), locking.WithWaitCallback(func(locking.Waiting) {
+	held, err := locking.AcquireAll(waiting, c.res.Locks, resources, append(w.acquireOptions(ctx, c), locking.WithWaitCallback(func(locking.Waiting) {
 		if asking == nil {
 			asking = c.ask(ctx, w.options.jitter, func() { stop(errUnwanted) })
 		}
@@ -118,13 +117,14 @@ func (w *workerInterceptor) acquire(ctx context.Context, c *call, resources []st
 	}
 	switch cause := context.Cause(waiting); {
 	case err == nil:
-		return held, nil, nil
+		return held, nil
 	case errors.Is(cause, errUnwanted): // also if ctx ended meanwhile
-		return nil, asking.why, fmt.Errorf("interceptors: lock: %w: %w", locking.ErrNotAcquired, cause)
+		c.unwanted = asking.why
+		return nil, fmt.Errorf("interceptors: lock: %w: %w", locking.ErrNotAcquired, cause)
 	case ctx.Err() == nil && errors.Is(cause, redisstate.ErrUnavailable):
-		return nil, nil, fmt.Errorf("interceptors: lock: %w", cause)
+		return nil, fmt.Errorf("interceptors: lock: %w", cause)
 	}
-	return nil, nil, err
+	return nil, err
 }
 
 // errUnwanted is why a wait for a lock ends that nobody wants any more.

@@ -143,8 +143,7 @@ func ConfigStore(t *testing.T, open func(tb testing.TB) ConfigStoreBackend) *Tal
 
 // ConfigStoreOnRedis is the backend of redisstate.Store on a Redis. Connect
 // gives the client of one more process, which may be that of another one too, and
-// closes it after the test; the
-// servers may hold other data.
+// closes it after the test; the servers may hold other data.
 func ConfigStoreOnRedis(tb testing.TB, connect func(tb testing.TB) redis.UniversalClient) ConfigStoreBackend {
 	tb.Helper()
 	b := redisConfigs{client: connect(tb), namespace: "contract:" + uuid.NewString()}

@@ -71,8 +71,7 @@ func Counters(t *testing.T, open func(tb testing.TB) CountersBackend) *Tally {
 
 // CountersOnRedis is the backend of redisstate.Counters on a Redis. Connect
 // gives the client of one more process, which may be that of another one too, and
-// closes it after the test; the
-// servers may hold other data.
+// closes it after the test; the servers may hold other data.
 func CountersOnRedis(tb testing.TB, connect func(tb testing.TB) redis.UniversalClient) CountersBackend {
 	tb.Helper()
 	b := redisConfigs{client: connect(tb), namespace: "contract:" + uuid.NewString()}

@@ -84,8 +84,7 @@ func Sessions(t *testing.T, open func(tb testing.TB) SessionsBackend) *Tally {
 
 // SessionsOnRedis is the backend of redisstate.Sessions on a Redis. Connect
 // gives the client of one more process, which may be that of another one too, and
-// closes it after the test; the
-// servers may hold other data.
+// closes it after the test; the servers may hold other data.
 func SessionsOnRedis(tb testing.TB, connect func(tb testing.TB) redis.UniversalClient) SessionsBackend {
 	tb.Helper()
 	b := redisConfigs{client: connect(tb), namespace: "contract:" + uuid.NewString()}
