@@ -152,13 +152,17 @@ func (h *host) wait(ctx context.Context, run client.WorkflowRun, result *flow.Re
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- run.Get(waiting, result) }()
+	var gone <-chan struct{}
+	if h.own != nil {
+		gone = h.own.Done()
+	}
 	interrupted := ctx.Done()
 	for {
 		select {
 		case err := <-ended:
 			return explain(err)
-		case <-h.gone:
-			return errors.New("the Temporal dev server ended while the workflow ran")
+		case <-gone:
+			return fmt.Errorf("the Temporal dev server ended while the workflow ran: %w", h.own.Err())
 		case <-interrupted:
 			interrupted = nil // once
 			timer := time.AfterFunc(cancelTimeout, stop)

@@ -34,7 +34,7 @@ type host struct {
 	addr     string // of Temporal
 	queue    string
 	registry *prometheus.Registry
-	gone     <-chan struct{} // closed when our own dev server ended; nil if it is not ours
+	own      *devserver.Server // nil: the Temporal server is not ours
 	source   flow.Source
 	attempts *flow.Attempts
 	chaos    *chaos // nil: none
@@ -122,7 +122,7 @@ func (h *host) dialTemporal(ctx context.Context, s settings, logs *slog.Logger) 
 			return fmt.Errorf("start a Temporal dev server: %w; or name a server by --temporal", err)
 		}
 		h.stops = append(h.stops, server.Stop)
-		h.addr, h.gone, connection = server.Addr(), server.Done(), devserver.Connection()
+		h.own, h.addr, connection = server, server.Addr(), devserver.Connection()
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()

@@ -28,8 +28,10 @@ type Options struct {
 	Dir string
 	// ExtraArgs are added to the command line. Defaults to none.
 	ExtraArgs []string
-	// Nice is how far the server stands back for others who want the processor, 0 to 19;
-	// see procs.Command. Defaults to 0.
+	// Nice is how far the server stands back for others who want the processor once it
+	// serves, 0 to 19; see procs.Process. Defaults to 0. It starts as this process does: a
+	// server that is not there 15 s after its services began to start ends, and on a busy
+	// machine one that stood back from the first was not.
 	Nice int
 	// StartTimeout bounds Start. Defaults to 1 m.
 	StartTimeout time.Duration

@@ -3,6 +3,7 @@
 package devserver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -52,10 +53,11 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, options.StartTimeout)
 	defer cancel()
-	// The server takes further free ports by itself, and somebody may be faster.
+	// The server takes further free ports by itself, and somebody may be faster. And it
+	// has its own bound for a start, which a busy machine may not hold.
 	for range startAttempts {
 		var server *Server
-		if server, err = launch(ctx, options); err == nil || !errors.Is(err, errPortTaken) {
+		if server, err = launch(ctx, options); err == nil || !errors.Is(err, errPortTaken) && !errors.Is(err, errTooSlow) {
 			return server, err
 		}
 	}
@@ -80,6 +82,9 @@ func launch(ctx context.Context, options Options) (*Server, error) {
 	if err == nil {
 		err = s.waitServing(ctx, append([]string{"default"}, options.Namespaces...))
 	}
+	if err == nil && options.Nice != 0 {
+		err = s.process.StandBack(options.Nice)
+	}
 	if err != nil {
 		s.Stop()
 		return nil, fmt.Errorf("devserver: start: %w", err)
@@ -103,7 +108,7 @@ func (s *Server) command(options Options) procs.Command {
 	}
 	command := procs.Command{
 		Path: options.Path, Args: append(args, options.ExtraArgs...), Dir: s.dir,
-		Env: environ(s.dir), Output: s.output, Nice: options.Nice,
+		Env: environ(s.dir), Output: s.output,
 	}
 	if s.ownDir {
 		command.Scratch = s.dir
@@ -111,9 +116,14 @@ func (s *Server) command(options Options) procs.Command {
 	return command
 }
 
-var errPortTaken = errors.New("devserver: port taken")
+var (
+	errPortTaken = errors.New("port taken")
+	errTooSlow   = errors.New("its services did not start in the time that it gives them")
+)
 
-// waitServing returns when the frontend answers for every namespace.
+// waitServing returns when all services have started and the frontend answers for
+// every namespace. It does so before the other services have: should one of them
+// not start in time then the server ends with a workflow under way.
 func (s *Server) waitServing(ctx context.Context, namespaces []string) error {
 	connection, err := client.NewLazyClient(client.Options{HostPort: s.Addr(), Logger: silent{}, ConnectionOptions: Connection()})
 	if err != nil {
@@ -121,7 +131,7 @@ func (s *Server) waitServing(ctx context.Context, namespaces []string) error {
 	}
 	defer connection.Close()
 	for delay := 20 * time.Millisecond; ; delay = min(2*delay, 200*time.Millisecond) {
-		if err = serving(ctx, connection, namespaces); err == nil && s.process.Running() {
+		if err = s.serving(ctx, connection, namespaces); err == nil && s.process.Running() {
 			return nil
 		}
 		timer := time.NewTimer(delay)
@@ -137,7 +147,7 @@ func (s *Server) waitServing(ctx context.Context, namespaces []string) error {
 	}
 }
 
-func serving(ctx context.Context, connection client.Client, namespaces []string) error {
+func (s *Server) serving(ctx context.Context, connection client.Client, namespaces []string) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	if _, err := connection.CheckHealth(ctx, &client.CheckHealthRequest{}); err != nil {
@@ -154,13 +164,34 @@ func serving(ctx context.Context, connection client.Client, namespaces []string)
 			return err
 		}
 	}
+	if !s.started() {
+		return errors.New("not all of its services have started")
+	}
 	return nil
+}
+
+// started says whether the server has told its address, as it does once all services
+// have started: a line of text on its own among the log's, which are JSON.
+func (s *Server) started() bool {
+	text, err := os.ReadFile(s.LogFile())
+	if err != nil {
+		return false
+	}
+	for line := range bytes.Lines(text) {
+		if line[0] != '{' && bytes.Contains(line, fmt.Appendf(nil, ":%d\n", s.port)) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Server) startError() error {
 	tail := s.LogTail()
 	if strings.Contains(tail, "address already in use") {
 		return errPortTaken
+	}
+	if strings.Contains(tail, "failed to start service") && strings.Contains(tail, "deadline exceeded") {
+		return fmt.Errorf("%w\n%s", errTooSlow, tail)
 	}
 	return fmt.Errorf("it ended at once: %w\n%s", s.process.Err(), tail)
 }
@@ -173,6 +204,18 @@ func (s *Server) Pid() int { return s.process.Pid() }
 
 // Done is closed when the server has ended, by Stop or by itself.
 func (s *Server) Done() <-chan struct{} { return s.process.Done() }
+
+// Err is how a server that has ended by itself did, with the end of its log; nil while
+// it runs.
+func (s *Server) Err() error {
+	if s.process.Running() {
+		return nil
+	}
+	if err := s.process.Err(); err != nil {
+		return fmt.Errorf("devserver: it ended: %w\n%s", err, s.LogTail())
+	}
+	return fmt.Errorf("devserver: it ended\n%s", s.LogTail())
+}
 
 // LogFile is the server's log, until Stop unless Options.Dir was given.
 func (s *Server) LogFile() string { return filepath.Join(s.dir, logName) }

@@ -26,10 +26,6 @@ type Command struct {
 	// Credential is the user to run as, for a parent that is root. Defaults to
 	// the user of this process.
 	Credential *syscall.Credential
-	// Nice is how far the program stands back for others who want the processor, 1 to 19
-	// as in nice(1). Who is not root cannot make it stand back less than this process
-	// does: then it is as that. Defaults to 0, as this process.
-	Nice int
 	// StopSignal asks the program to end at once. Stop sends it, and so does
 	// the watchdog before it kills. Defaults to SIGTERM.
 	StopSignal syscall.Signal
@@ -55,9 +51,6 @@ func (c Command) validate() error {
 	}
 	if c.Scratch != "" && (c.Scratch[0] != '/' || c.Scratch == "/") {
 		errs = append(errs, fmt.Errorf("procs: Scratch %q is not an absolute path below /", c.Scratch))
-	}
-	if c.Nice < 0 || c.Nice > 19 {
-		errs = append(errs, fmt.Errorf("procs: Nice is %d; use 0 to 19", c.Nice))
 	}
 	return errors.Join(errs...)
 }

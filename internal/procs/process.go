@@ -4,6 +4,7 @@ package procs
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -94,6 +95,25 @@ func (p *Process) signal(target int, signal syscall.Signal) error {
 			return os.ErrProcessDone
 		}
 		return err
+	}
+	return nil
+}
+
+// StandBack makes the child, and what it started in its process group, stand back for
+// others who want the processor: nice is 0 to 19 as in nice(1). Who is not root cannot
+// make it stand back less than it does. A child that has ended is an os.ErrProcessDone.
+func (p *Process) StandBack(nice int) error {
+	if nice < 0 || nice > 19 {
+		return fmt.Errorf("procs: stand back: nice is %d; use 0 to 19", nice)
+	}
+	p.signalling.Lock()
+	defer p.signalling.Unlock()
+	if p.reaped {
+		return os.ErrProcessDone
+	}
+	// Of the group: Linux sets a single thread for PRIO_PROCESS, setpriority(2).
+	if err := syscall.Setpriority(syscall.PRIO_PGRP, p.Pid(), nice); err != nil {
+		return fmt.Errorf("procs: stand back: %w", err)
 	}
 	return nil
 }

@@ -50,9 +50,6 @@ func Start(command Command) (*Process, error) {
 		_ = launcher.Wait()
 		return nil, fmt.Errorf("procs: watch %s: %w", command.Path, err)
 	}
-	if command.Nice > 0 { // of the one thread there is; others have it from that
-		_ = syscall.Setpriority(syscall.PRIO_PROCESS, launcher.Process.Pid, command.Nice) // refused where this process stands back further
-	}
 	_, err = io.WriteString(goPipe, "go\n")
 	if closeErr := goPipe.Close(); err == nil {
 		err = closeErr
