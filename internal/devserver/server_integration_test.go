@@ -113,12 +113,12 @@ func shim(t *testing.T, script string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	real, err := Locate(t.Context(), root)
+	program, err := Locate(t.Context(), root)
 	if err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "temporal")
-	script = fmt.Sprintf("#!/bin/sh\nREAL='%s'\n%s\n", real, script)
+	script = fmt.Sprintf("#!/bin/sh\nREAL='%s'\n%s\n", program, script)
 	if err := os.WriteFile(path, []byte(script), 0o700); err != nil { // #nosec G306 -- to be executed
 		t.Fatal(err)
 	}
