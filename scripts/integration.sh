@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs the integration tests of the module in the working directory: the
 # packages that have test files behind the build tag, however they are named.
-# With TEMPORAL_REDIS_TEST_STICKY set, only those of them whose tests use a
-# Temporal dev server. With -others, the unit tests of all other packages.
+# With TEMPORAL_REDIS_TEST_STICKY set, only those of them whose tests run workflows
+# on a Temporal dev server. With -others, the unit tests of all other packages.
 # usage: scripts/integration.sh [-others] [GO TEST FLAG...]
 set -euo pipefail
 
@@ -30,7 +30,7 @@ fi
 if [ -n "${TEMPORAL_REDIS_TEST_STICKY:-}" ]; then
 	# pkg.test is the test binary of pkg, with all that it is linked from.
 	with_server=$(list -test -f '{{.ImportPath}} {{join .Deps " "}}' |
-		sed -n 's/^\([^ ]*\)\.test .*\/internal\/devserver.*/\1/p' | sort -u)
+		sed -n '/^[^ ]*\/internal\/devserver\.test /d; s/^\([^ ]*\)\.test .*\/internal\/devserver.*/\1/p' | sort -u)
 	packages=$(grep -Fx -f <(echo "$with_server") <<<"$packages" || true)
 fi
 
