@@ -131,6 +131,7 @@ func TestScan_asks_once_for_what_surely_lives_and_looks_at_the_rest(t *testing.T
 		"a clock is ahead":               {ahead: 10 * time.Hour, want: [][]string{list, {"getrange"}}},
 		"its life was extended":          {ahead: 10 * time.Hour, act: extend(ID("a")), want: [][]string{list}},
 		"its workflow's life was":        {ahead: 10 * time.Hour, act: extendWorkflow, want: [][]string{list}},
+		"then for less than it has":      {ahead: 10 * time.Hour, act: extendForLess, want: [][]string{list}},
 		"it was saved again":             {ahead: 10 * time.Hour, act: save(1, 20*time.Hour), want: [][]string{list}},
 		"it was saved again for shorter": {ahead: 50 * time.Minute, act: save(1, time.Minute), want: [][]string{list}},
 		"it was overwritten":             {ahead: 10 * time.Hour, act: save(2, 20*time.Hour), want: [][]string{list}},
@@ -166,6 +167,13 @@ func extend(key Key) func(*testing.T, *Store) {
 
 func extendWorkflow(t *testing.T, s *Store) {
 	if n, err := s.ExtendWorkflow(t.Context(), "w", 20*time.Hour); n != 1 || err != nil {
+		t.Errorf("extended %d, %v", n, err)
+	}
+}
+
+func extendForLess(t *testing.T, s *Store) {
+	extend(ID("a"))(t, s)
+	if n, err := s.Extend(t.Context(), time.Hour, ID("a")); n != 1 || err != nil {
 		t.Errorf("extended %d, %v", n, err)
 	}
 }
