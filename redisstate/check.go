@@ -84,14 +84,14 @@ func (f Finding) Warning() bool { return f.Topic != TopicUnknown }
 // or newer is needed.
 func (c *Conn) Inspect(ctx context.Context) (Report, error) {
 	report := Report{Deployment: c.deployment()}
-	if err := c.Check(ctx); err != nil {
+	bounded, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	if err := c.Check(bounded); err != nil {
 		return report, c.unsuitableKind(err)
 	}
 	if report.Deployment == deploymentNames[embedded] {
 		return report, nil
 	}
-	bounded, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
 	err := c.inspect(bounded, &report)
 	if _, known := errors.AsType[*Error](err); !known && !errors.Is(err, ErrUnsuitable) {
 		err = rediserr.Wrap(context.WithoutCancel(ctx), c.op(), family, err)

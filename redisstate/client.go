@@ -21,11 +21,16 @@ func (o Options) target() (target, error) {
 	}
 	setIf(&t.username, o.Username)
 	setIf(&t.password, o.Password)
-	setIf(&t.master, o.SentinelMaster)
+	if t.kind == sentinel {
+		setIf(&t.master, o.SentinelMaster)
+	}
 	setIf(&t.params.clientName, o.ClientName)
 	var errs []error
 	if t.kind == sentinel && t.master == "" {
 		errs = append(errs, invalid("no sentinel master given; use redis+sentinel://host:port/master or REDIS_SENTINEL_MASTER"))
+	}
+	if o.SentinelMaster != "" && t.kind != sentinel && t.kind != embedded {
+		errs = append(errs, invalid("a sentinel master is given (REDIS_SENTINEL_MASTER or Options.SentinelMaster) and the URL names no sentinels; use redis+sentinel://, or remove it"))
 	}
 	if t.username != "" && t.password == "" && t.kind != embedded {
 		errs = append(errs, invalid("a user without a password is given; set REDIS_PASSWORD or Options.Password too"))

@@ -13,7 +13,10 @@ import (
 // and what it marshals must be valid JSON; the canonical form is made here, so
 // another Codec gives the same digests.
 type Codec interface {
+	// Marshal gives the JSON of a value.
 	Marshal(v any) ([]byte, error)
+	// Unmarshal reads JSON into v. It must not change data or keep it: readers of
+	// the same content share it.
 	Unmarshal(data []byte, v any) error
 }
 

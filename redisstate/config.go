@@ -10,10 +10,13 @@ import (
 
 // Entry is a config to save.
 type Entry struct {
-	// ID is the config's id, see Key.
+	// ID is the config's id, see Key. An id belongs to whoever saved it last: where
+	// workflows have a config each, their ids are in it ("order-17/charge").
 	ID string
 	// Workflow is the id of the workflow that the config belongs to, under which
-	// Scan lists it. Defaults to none.
+	// Scan lists it, and with which ExtendWorkflow and DeleteWorkflow treat it.
+	// Saving an id for another workflow, or for none, takes it from the one that
+	// had it, also if the content is the same. Defaults to none.
 	Workflow string
 	// Value is marshalled to JSON; []byte and json.RawMessage are taken as JSON
 	// already. It must not be nil.

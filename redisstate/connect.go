@@ -56,6 +56,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 			return nil, err
 		}
 		t, release = server.target(t), server.release
+		o.TLS = TLSOptions{} // what is set is for another environment
 	}
 	client, err := o.newClient(t)
 	if err != nil {

@@ -267,6 +267,21 @@ func TestEmbedded_is_shared_by_name_and_ends_with_its_last_user(t *testing.T) {
 	}
 }
 
+// What the environment says of TLS is for another Redis.
+func TestEmbedded_is_reached_whatever_TLS_settings_say(t *testing.T) {
+	t.Parallel()
+	o := quiet()
+	o.URL, o.TLS, o.SentinelMaster = "embedded://tls", TLSOptions{Mode: TLSOn, CAFile: "/no/such/file"}, "master"
+	conn, err := Connect(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestEmbedded_keeps_strangers_out(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, Options{URL: "embedded://" + t.Name()})

@@ -11,7 +11,9 @@ import (
 )
 
 // Delete implements ConfigStore. It takes two round trips for keys without
-// digest, and three for each key with one.
+// digest, and three for each key with one. A Redis that is out of memory removes
+// by id; with a digest, what is current is compared in a transaction, which it
+// refuses (ErrUnavailable).
 func (s *Store) Delete(ctx context.Context, keys ...Key) (int, error) {
 	if err := s.checkOpen(opDelete); err != nil {
 		return 0, err

@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/temporal-redis/internal/keys"
 )
 
 func lists(t *testing.T, s *Store, workflow string, want int) {
@@ -32,6 +35,22 @@ func TestIndex_lists_what_lives_for_ever(t *testing.T) {
 	lists(t, s, "w", 1)
 	if n, err := s.DeleteWorkflow(t.Context(), "w"); n != 1 || err != nil {
 		t.Errorf("deleted %d, %v", n, err)
+	}
+}
+
+// On Cluster the values tell, of which the head is read only.
+func TestIndex_forgets_what_a_workflow_with_a_longer_id_took(t *testing.T) {
+	t.Parallel()
+	server := newServer(t)
+	s := newStore(t, newClient(t, server), quiet())
+	s.ordered = false // as on Cluster
+	saves(t, s, Entry{ID: "a", Workflow: "w", Value: 1}, Entry{ID: "b", Workflow: "w", Value: 1})
+	long := strings.Repeat("x", keys.MaxIDBytes)
+	saves(t, s, Entry{ID: "a", Workflow: long, Value: 2})
+	lists(t, s, "w", 1)
+	lists(t, s, long, 1)
+	if got := members(t, server.Addr(), s.space.WorkflowIndex("w")); !slices.Equal(got, []string{"b"}) {
+		t.Errorf("the index lists %v", got)
 	}
 }
 

@@ -105,7 +105,8 @@ type membership struct {
 // listed are the ids that Scan lists.
 func (m membership) listed() []string { return append(m.in, m.unknown...) }
 
-// members looks what became of ids. It reads the head of each value only.
+// members looks what became of ids. It reads the head of each value only, as far as
+// it goes if the value is of the workflow.
 func (s *Store) members(ctx context.Context, workflow string, ids []string) (found membership, err error) {
 	if len(ids) == 0 {
 		return membership{}, nil
@@ -132,7 +133,7 @@ func (s *Store) members(ctx context.Context, workflow string, ids []string) (fou
 		}
 		v, unreadable := decodeHeader(raw)
 		switch {
-		case len(raw) == 0 || (unreadable == nil && v.workflow != workflow):
+		case len(raw) == 0 || (unreadable == nil && v.workflow != workflow) || longerWorkflow(raw, len(workflow)):
 			found.out = append(found.out, id)
 		case unreadable != nil:
 			found.unknown = append(found.unknown, id)

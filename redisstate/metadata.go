@@ -26,7 +26,7 @@ type MetadataStore interface {
 	SetMetadata(ctx context.Context, name string, data []byte, ttl time.Duration) error
 	// Metadata reads what was saved under a name. The caller may change the
 	// bytes. Errors: ErrNotFound, ErrInvalidKey, ErrCorrupt, ErrNewerFormat,
-	// ErrWrongType.
+	// ErrUnknownKey, ErrNotEncrypted, ErrTooLarge, ErrWrongType.
 	Metadata(ctx context.Context, name string) ([]byte, error)
 	// DeleteMetadata removes what was saved under names and tells how many there
 	// were. Errors: ErrInvalidKey, told before anything is removed.

@@ -20,7 +20,7 @@ var (
 type MissingError struct {
 	// Op is the operation, for example "redisstate: get".
 	Op string
-	// Family is the key family: "config" or "metadata".
+	// Family is the key family: "config", "metadata" or "session".
 	Family string
 	// Err is what Options.Source said: its own error wrapping ErrNotFound, or
 	// ErrSourceMismatch. It is nil if no Source was asked.

@@ -153,6 +153,7 @@ func TestValidate_refuses_with_the_name_of_the_option(t *testing.T) {
 		"client name":           {Options{URL: "redis://h", ClientName: "a b"}, "ClientName"},
 		"user alone":            {Options{URL: "redis://h", Username: "u"}, "REDIS_PASSWORD"},
 		"sentinel alone":        {Options{URL: "redis+sentinel://h"}, "REDIS_SENTINEL_MASTER"},
+		"master without":        {Options{URL: "redis://h", SentinelMaster: "m"}, "redis+sentinel://"},
 		"TLS off and on":        {Options{URL: "rediss://h", TLS: TLSOptions{Mode: TLSOff}}, "REDIS_TLS"},
 		"TLS on a socket":       {Options{URL: "unix:///s", TLS: TLSOptions{Mode: TLSOn}}, "unix"},
 		"TLS files without":     {Options{URL: "redis://h", TLS: TLSOptions{CAFile: "x"}}, "rediss://"},

@@ -13,7 +13,8 @@ import (
 // putAside keeps the contents about to be overwritten where their refs find
 // them, for their own time to live, and lists them for their workflows. With
 // inherit, a content whose life was extended past that keeps what it has left.
-// Writing it twice is harmless.
+// Writing it twice is harmless. A content that is aside already stays as it is
+// stored there, unless its encryption is not that of today.
 func (s *Store) putAside(ctx context.Context, batch []*writing, inherit bool) error {
 	var kept []*writing
 	for _, w := range batch {
@@ -24,10 +25,11 @@ func (s *Store) putAside(ctx context.Context, batch []*writing, inherit bool) er
 	if len(kept) == 0 {
 		return nil
 	}
-	left := make([]*redis.DurationCmd, len(kept))
+	left, held := make([]*redis.DurationCmd, len(kept)), make([]*redis.StringCmd, len(kept))
 	cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, w := range kept {
 			key, ttl := s.aside(w.ref.ID, w.old.sum), w.old.ttl.Milliseconds()
+			held[i] = p.GetRange(ctx, key, 0, int64(headBytes+maxSealBytes-1))
 			p.Do(ctx, "set", key, w.kept, "px", ttl, "nx")
 			p.Do(ctx, "pexpire", key, ttl, "gt")
 			s.listAside(w).add(ctx, p)
@@ -35,10 +37,38 @@ func (s *Store) putAside(ctx context.Context, batch []*writing, inherit bool) er
 		}
 		return nil
 	})
-	if err = rediserr.Reason(err, cmds); err != nil || !inherit {
+	if err = rediserr.Reason(err, cmds); err != nil {
+		return err
+	}
+	if err := s.sealAgain(ctx, kept, held); err != nil || !inherit {
 		return err
 	}
 	return s.inherit(ctx, kept, left)
+}
+
+// sealAgain replaces contents that were aside already, under a key that may be taken
+// away or under none, by what was put there now. Their lives stay.
+func (s *Store) sealAgain(ctx context.Context, kept []*writing, held []*redis.StringCmd) error {
+	var old []*writing
+	for i, w := range kept {
+		raw, _ := held[i].Bytes()
+		if v, err := decodeHeader(raw); err == nil && !w.stale && !w.envelope.current(v.head, v.body) {
+			old = append(old, w)
+		}
+	}
+	if len(old) == 0 {
+		return nil
+	}
+	cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, w := range old {
+			p.Do(ctx, "set", s.aside(w.ref.ID, w.old.sum), w.kept, "xx", "keepttl")
+		}
+		return nil
+	})
+	if err = rediserr.Reason(err, cmds); errors.Is(err, redis.Nil) {
+		return nil // removed meanwhile
+	}
+	return err
 }
 
 // listAside is the entry of overwritten content in its workflow's index; nil if
@@ -100,7 +130,7 @@ func (s *Store) overwrite(ctx context.Context, batch []*writing) error {
 		if err != nil {
 			return err
 		}
-		replaced, _, ours := w.examine(raw)
+		replaced, stale, ours := w.examine(raw)
 		if of := replaced.workflow; of != "" && of != w.new.workflow && (!s.ordered || of != w.old.workflow) {
 			if err := s.prune(ctx, of, []string{w.ref.ID}); err != nil {
 				return err
@@ -109,7 +139,7 @@ func (s *Store) overwrite(ctx context.Context, batch []*writing) error {
 		if !ours || sameContent(replaced, w.new) || (w.kept != nil && sameContent(replaced, w.old)) {
 			continue
 		}
-		w.old, w.kept = replaced, raw
+		w.old, w.stale, w.kept = replaced, stale, raw
 		late = append(late, w)
 	}
 	return s.putAside(ctx, late, false)

@@ -68,11 +68,15 @@ func (s *Store) pruneIndex(ctx context.Context, name string, gone []string, ther
 			members[i] = m
 		}
 		var left *redis.DurationCmd // of the index; an empty one is gone afterwards
-		cmds, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		commands := func(p redis.Pipeliner) error {
 			left = p.PTTL(ctx, name)
 			p.ZRem(ctx, name, members...)
 			return nil
-		})
+		}
+		cmds, err := s.client.TxPipelined(ctx, commands)
+		if redis.IsExecAbortError(err) { // as in removing
+			cmds, err = s.client.Pipelined(ctx, commands)
+		}
 		if err = rediserr.Reason(err, cmds); err != nil {
 			return err
 		}

@@ -192,6 +192,34 @@ func TestStore_puts_aside_what_it_has_no_key_for(t *testing.T) {
 	v.gives(v.open(Options{}), same.Key(), "3")
 }
 
+// Content that comes back and is overwritten again lies aside under the key of its last
+// writer: that of its first one may be gone soon.
+func TestStore_puts_aside_what_is_sealed_as_its_last_writer_did(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ first, then, last Options }{
+		"encryption comes":   {then: Options{Keys: mustRing(t, "a")}, last: Options{Keys: mustRing(t, "a"), RequireEncryption: true}},
+		"the key is another": {first: Options{Keys: mustRing(t, "a")}, then: Options{Keys: mustRing(t, "b", "a")}, last: Options{Keys: mustRing(t, "b")}},
+		"encryption goes":    {first: Options{Keys: mustRing(t, "a")}, then: Options{}, last: Options{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := newVault(t)
+			first, then := v.open(test.first), v.open(test.then)
+			ref := v.set(first, "id", "again")
+			v.set(first, "id", "between")
+			life := v.server.TTL("temporal-redis:config:id@" + string(ref.Digest))
+			if again := v.set(then, "id", "again"); again != ref {
+				t.Fatalf("%v and %v", ref, again)
+			}
+			v.set(then, "id", "last")
+			v.gives(v.open(test.last), ref.Key(), `"again"`)
+			if now := v.server.TTL("temporal-redis:config:id@" + string(ref.Digest)); now != life {
+				t.Errorf("it lives for %v; want %v", now, life)
+			}
+		})
+	}
+}
+
 // As in a rolling deploy: whoever wrote it, everyone reads it, by id and by ref,
 // and an overwrite by one of the others changes nothing for earlier refs.
 func TestStore_reads_what_others_compressed_without_an_option(t *testing.T) {

@@ -87,7 +87,7 @@ type Session struct {
 }
 
 // Get reads one value. Errors: ErrNotFound, ErrInvalidKey, ErrCorrupt,
-// ErrNewerFormat, ErrUnknownKey, ErrNotEncrypted.
+// ErrNewerFormat, ErrUnknownKey, ErrNotEncrypted, ErrTooLarge.
 func (s *Session) Get(ctx context.Context, name string) (SessionValue, error) {
 	if err := s.check(opSessionGet, name); err != nil {
 		return SessionValue{}, err
@@ -108,8 +108,8 @@ func (s *Session) Get(ctx context.Context, name string) (SessionValue, error) {
 }
 
 // All reads all values by their names. A session without values, which is one
-// that does not exist, gives an empty map. Errors about single values
-// (ErrCorrupt, ErrNewerFormat) are joined, and the map then holds the others.
+// that does not exist, gives an empty map. Errors about single values (those of
+// Get) are joined, and the map then holds the others.
 func (s *Session) All(ctx context.Context) (map[string]SessionValue, error) {
 	if err := s.check(opSessionAll); err != nil {
 		return nil, err

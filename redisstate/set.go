@@ -24,9 +24,10 @@ import (
 // connection before it put that aside. Refs to that content then get
 // ErrNotFound, never other content.
 //
-// On one server the batch is a transaction: it is written as a whole or not at
-// all. On Cluster each entry stands for itself, and the indexes are written
-// before, in one more round trip per workflow.
+// On one server new configs are written in one transaction, as a whole or not at
+// all, up to 1000 and 8 MiB; what overwrites others comes in another one. On
+// Cluster each entry stands for itself, and the indexes are written before, in one
+// more round trip per workflow.
 func (s *Store) Set(ctx context.Context, entries ...Entry) ([]Ref, error) {
 	if err := s.checkOpen(opSet); err != nil {
 		return nil, err

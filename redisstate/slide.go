@@ -98,7 +98,11 @@ func (l *slides) of(key slideKey, ttl time.Duration) *slide {
 		}
 		l.young[key] = e
 	}
-	e.ttl.Store(int64(ttl))
+	if was := e.ttl.Swap(int64(ttl)); int64(ttl) < was { // or it would end before it is due
+		soon := l.clock.Load() + int64(ttl)/slidePart
+		for next := e.next.Load(); next > soon && !e.next.CompareAndSwap(next, soon); next = e.next.Load() {
+		}
+	}
 	return e
 }
 

@@ -139,6 +139,34 @@ func TestSet_counts_as_an_extension(t *testing.T) {
 	}
 }
 
+// Another process saved it for less time, or with it.
+func TestReads_extend_in_time_what_was_given_a_shorter_life(t *testing.T) {
+	t.Parallel()
+	server := newServer(t)
+	reader, writer := newStore(t, newClient(t, server), quiet()), newStore(t, newClient(t, server), quiet())
+	ctx := t.Context()
+	if err := writer.SetMetadata(ctx, "m", []byte("long"), 24*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	read := func(want string) {
+		t.Helper()
+		if data, err := reader.Metadata(ctx, "m"); err != nil || string(data) != want {
+			t.Fatalf("got %q, %v", data, err)
+		}
+	}
+	read("long") // extends; the next time would be in 6 hours
+	if err := writer.SetMetadata(ctx, "m", []byte("short"), 10*time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	read("short")
+	server.FastForward(3 * time.Minute)
+	reader.slides.advance(3*time.Minute, 3*time.Minute)
+	read("short")
+	until(t, "its life is extended", func() bool {
+		return server.TTL(reader.space.Metadata("m")) > 9*time.Minute
+	})
+}
+
 func TestSlides_drop_what_does_not_fit_and_ask_again_later(t *testing.T) {
 	t.Parallel()
 	o := quiet()

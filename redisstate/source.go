@@ -151,11 +151,15 @@ func (s *Store) restore(ctx context.Context, w *writing, pinned bool) (current [
 	if err != nil {
 		return nil, err
 	}
-	if held, _, ours := w.examine(raw); ours && sameContent(held, w.new) {
+	held, _, ours := w.examine(raw)
+	if ours && sameContent(held, w.new) {
 		_, err = s.keep(ctx, []*writing{w}) // saved meanwhile
-		return nil, err
+		raw = nil
 	}
-	return raw, nil
+	if w.index != nil && held.workflow != w.new.workflow { // which lists it, and must not
+		err = errors.Join(err, s.prune(ctx, w.new.workflow, []string{w.ref.ID}))
+	}
+	return raw, err
 }
 
 // sourceError is a failure of a Source.

@@ -131,6 +131,35 @@ func TestSource_does_not_overwrite_what_is_saved_while_it_loads(t *testing.T) {
 	}
 }
 
+// What the source says of a workflow is not written where the id has something else.
+func TestSource_lists_nothing_that_it_did_not_save(t *testing.T) {
+	t.Parallel()
+	for name, saved := range map[string]string{"other content": "other", "the same content": "source's"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := newServer(t)
+			writer := newStore(t, newClient(t, server), quiet())
+			o := quiet()
+			o.Source = SourceFunc(func(context.Context, Key) (Entry, error) {
+				saves(t, writer, Entry{ID: "a", Workflow: "x", Value: saved})
+				return Entry{Workflow: "w", Value: "source's"}, nil
+			})
+			reader := newStore(t, newClient(t, server), o)
+			if _, err := reader.Get(t.Context(), ID("a")); err != nil {
+				t.Error(err)
+			}
+			if _, err := reader.Get(t.Context(), Key{"a", sum{}.digest()}); !errors.Is(err, ErrSourceMismatch) {
+				t.Errorf("a ref gives %v", err)
+			}
+			lists(t, reader, "w", 0)
+			lists(t, reader, "x", 1)
+			if server.Exists(reader.space.WorkflowIndex("w")) {
+				t.Errorf("the index lists %v", members(t, server.Addr(), reader.space.WorkflowIndex("w")))
+			}
+		})
+	}
+}
+
 func TestClose_ends_loads(t *testing.T) {
 	t.Parallel()
 	asked := make(chan struct{})

@@ -123,6 +123,9 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 	if err := o.validateStore(); err != nil {
 		return nil, err
 	}
+	if _, ok := client.(*redis.Ring); ok {
+		return nil, readsMasters("NewStore", client)
+	}
 	mend(client)
 	o = o.withDefaults()
 	space, err := keys.NewSpace(o.Namespace, "")

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/redis/go-redis/v9"
 )
 
 func TestStore_is_closed_after_Close(t *testing.T) {
@@ -36,6 +38,15 @@ func TestStore_is_closed_after_Close(t *testing.T) {
 	}
 	if err := client.Ping(t.Context()).Err(); err != nil {
 		t.Fatalf("the client was closed too: %v", err)
+	}
+}
+
+func TestNewStore_refuses_a_Ring(t *testing.T) {
+	t.Parallel()
+	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": "127.0.0.1:1"}})
+	t.Cleanup(func() { _ = ring.Close() })
+	if _, err := NewStore(ring, quiet()); !errors.Is(err, ErrInvalidOptions) || !strings.Contains(err.Error(), "ClusterClient") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -81,6 +81,8 @@ func TestParseURL_refuses_with_a_remedy(t *testing.T) {
 		"redis://h?color=red":                 `"color"`,
 		"redis://h?skip_verify=true":          "REDIS_TLS_CA",
 		"redis://h?db=1&db=2":                 "twice",
+		"redis://h/1?db=2":                    "keep one",
+		"redis+sentinel://h/m/1?db=2":         "keep one",
 		"redis://h?dial_timeout=3":            "unit",
 		"redis://h?dial_timeout=-3s":          "unit",
 		"redis://h?pool_size=x":               "pool_size",

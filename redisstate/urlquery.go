@@ -11,8 +11,12 @@ import (
 
 // parameters are the query parameters that an URL may have.
 var parameters = map[string]func(*target, string) error{
-	"db": func(t *target, s string) (err error) {
-		t.db, err = parseDB(s)
+	"db": func(t *target, s string) error {
+		db, err := parseDB(s)
+		if err == nil && t.db != 0 && db != t.db {
+			err = invalid("URL selects database %d in its path and %d by ?db; keep one", t.db, db)
+		}
+		t.db = db
 		return err
 	},
 	"client_name":   func(t *target, s string) error { return setName(&t.params.clientName, "client_name", s) },

@@ -8,6 +8,8 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"github.com/compozy/temporal-redis/internal/keys"
 )
 
 // A stored value is
@@ -144,6 +146,20 @@ func decodeHeader(raw []byte) (value, error) {
 	v.body = rest[n+int(length):]
 	v.head = raw[:len(raw)-len(v.body)]
 	return v, nil
+}
+
+// longerWorkflow tells of the first bytes of a value that its workflow's id is longer
+// than n bytes, also if they end within it.
+func longerWorkflow(raw []byte, n int) bool {
+	if checkFormat(raw, headerBytes, knownFlags) != nil {
+		return false
+	}
+	rest := raw[headerBytes:]
+	if _, used := binary.Uvarint(rest); used > 0 {
+		length, used := binary.Uvarint(rest[used:])
+		return used > 0 && length > uint64(n) && length <= keys.MaxIDBytes //nolint:gosec // G115: n is a length
+	}
+	return false
 }
 
 // unlock takes the encryption off, which also proves that the header is what a
