@@ -196,7 +196,7 @@ func firstLoss(held []*locking.Lease) error {
 	return nil
 }
 
-// againWait bounds how long a lost lease is asked for again.
+// againWait bounds how long a lost lease that another holds is asked for again.
 const againWait = 2 * time.Second
 
 // stands takes the leases that were lost once more, and tells whether nobody else was

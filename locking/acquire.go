@@ -109,10 +109,15 @@ func (a *acquisition) run(ctx context.Context) (lease *Lease, err error) {
 // contend asks for the lock until it is granted or the wait is over.
 func (a *acquisition) contend(ctx context.Context, once bool) (*Lease, error) {
 	var watch vigil
+	heard := false // a ring that was not used yet
 	defer func() {
-		if watch != nil {
-			watch.end()
+		if watch == nil {
+			return
 		}
+		if heard {
+			watch.pass()
+		}
+		watch.end()
 	}()
 	look := false
 	if !once && a.manager.turns.mustYield(a.resource) { // listen before asking
@@ -121,10 +126,12 @@ func (a *acquisition) contend(ctx context.Context, once bool) (*Lease, error) {
 		if look = errors.Is(err, errLook); err != nil && !look {
 			return nil, err
 		}
+		heard = !look
 	}
 	for tries := 1; ; tries++ {
 		a.rung = watch != nil && !look
 		lease, remaining, err := a.try(ctx, look)
+		heard = heard && err != nil && !errors.Is(err, errHeld) // whoever has it rings
 		if !errors.Is(err, errHeld) {
 			return lease, err
 		}
@@ -145,6 +152,7 @@ func (a *acquisition) contend(ctx context.Context, once bool) (*Lease, error) {
 		if err != nil && !look {
 			return nil, err
 		}
+		heard = !look
 	}
 }
 
@@ -379,6 +387,9 @@ func (a *acquisition) clean() {
 // maybeGranted tells whether Redis may have granted what ended in err.
 func maybeGranted(err error) bool {
 	var op *net.OpError
+	if _, was := errors.AsType[*grantedError](err); was {
+		return true
+	}
 	switch {
 	case errors.Is(err, errHeld),
 		errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrClosed),

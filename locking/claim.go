@@ -73,6 +73,9 @@ type quorumClaim struct {
 type seat struct {
 	vote   *vote // not nil: it has the lock, as far as we know
 	unsure bool  // it may have it
+	// leaving says that a release was sent and it is not known what came of it: if the
+	// master does not know the vote then, that may be why.
+	leaving bool
 	// text is what stands behind the token there. A command that arrives late, of an
 	// attempt whose outcome is not known, so changes nothing; and a release that
 	// arrives late does not take what was obtained after it.
@@ -294,7 +297,8 @@ func (c *quorumClaim) quit(ctx context.Context, i int) {
 		c.set(i, seat{})
 		return
 	}
-	c.set(i, seat{unsure: true, text: s.text})
+	// Without its text: this release may still be on its way.
+	c.set(i, seat{unsure: true})
 }
 
 // why is the reason for which there was no majority.

@@ -24,6 +24,17 @@ func (i instant) since(earlier instant) time.Duration {
 	return max(i.mono.Sub(earlier.mono), i.wall.Sub(earlier.wall))
 }
 
+// clockRate is the part of a time by which a clock may be wrong about it. Quartz is
+// wrong by a fifth of that.
+const clockRate = 1000
+
+// between is the time from earlier to i, at least and at most.
+func (i instant) between(earlier instant) (least, most time.Duration) {
+	mono, wall := i.mono.Sub(earlier.mono), i.wall.Sub(earlier.wall)
+	least, most = min(mono, wall), max(mono, wall)
+	return least - most.Abs()/clockRate, most + most.Abs()/clockRate
+}
+
 // clocksApart is by how much two clocks may differ in what they saw.
 const clocksApart = time.Second
 

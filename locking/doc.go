@@ -46,9 +46,10 @@
 // that loses writes, a holder that is stopped and goes on), fences rise: a later
 // grant has a higher number. A store that remembers the highest number it saw
 // and refuses lower ones is therefore safe from a holder that does not know yet
-// that it lost. This rests on the clock of Redis, which is the floor of the
-// numbers: a counter that is lost, together with a clock that is set back or
-// within a round trip of a grant, may start again below it.
+// that it lost, from the moment on at which the later one was there: so a holder
+// goes to it before it reads what it will change, too. This rests on the clock of Redis, which is the floor of the
+// numbers: a counter that is lost, together with a clock that is set back or twice
+// within a tenth of a second, may start again below it.
 //
 // Lease.Follows tells whether anybody was granted in between two leases. Its
 // "yes" rests on the master having lost no data, like exclusion itself.
@@ -60,8 +61,8 @@
 // Redis; a waiter also looks at the lock about once a second, because a holder
 // or a waiter that was woken may have died. A releaser that woke somebody goes
 // to the end of the line. Where Redis lets nobody listen (embedded Redis, an ACL
-// without CLIENT ID, more than 16 waits at once) waiters poll, a few times in a
-// tenth of a second.
+// without CLIENT ID, more than 16 waits at once) waiters poll, about every tenth of
+// a second after a few quicker looks.
 //
 // # Not for
 //

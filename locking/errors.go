@@ -10,13 +10,14 @@ import (
 // is a *rediserr.Error underneath and keeps its cause.
 var (
 	// ErrNotAcquired is returned by Acquire when the resource stayed held by
-	// another for the whole time that the caller was willing to wait. Trying
+	// another for the whole time that the caller was willing to wait, and by
+	// AcquireAll also when one lease was lost while it waited for others. Trying
 	// again later is the right answer.
 	ErrNotAcquired = errors.New("lock not acquired")
 	// ErrLost is the cause with which a lease's context ends when the lease
 	// ended before its release. Work done under it may meet another holder.
 	ErrLost = errors.New("lease lost")
-	// ErrNotHeld is returned by Release when the lease had been lost.
+	// ErrNotHeld is returned by Release and Renew when the lease had been lost.
 	ErrNotHeld = errors.New("lease not held")
 	// ErrReentrant is returned by Acquire when its context carries a lease of the
 	// same resource (NewContext): waiting for it would be waiting for oneself.

@@ -137,8 +137,9 @@ func (l *Lease) Err() error {
 
 // Renew renews the lease now, beside the renewals in the background, and so asks
 // Redis whether it is still ours; it takes 3 s at most. ErrNotHeld means that it is
-// over, ErrUnavailable that Redis did not confirm, after which it may still be
-// held: see Err.
+// over, ErrUnavailable that Redis did not confirm by then or by the end of ctx,
+// ErrDenied that it refused; after these it may still be held: see Err. ErrClosed
+// comes from a closed Manager.
 func (l *Lease) Renew(ctx context.Context) error {
 	if !l.manager.begin() {
 		return fmt.Errorf("locking: renew: the manager is %w", ErrClosed)
@@ -266,11 +267,15 @@ const releaseTimeout = 5 * time.Second
 
 // Release gives the resource back and wakes the next waiter. Context ends
 // before anything is sent. ctx carries values only: Release goes through even
-// if ctx is done, and takes 5 s at most.
+// if ctx is done, and takes 5 s at most (with a client of the host's that has no
+// ContextTimeoutEnabled, its own time-outs longer).
 //
 // Releasing again returns what the first Release returned. ErrNotHeld means
-// that the lease had been lost, ErrUnavailable that Redis did not confirm; the
-// resource is then given back in the background or by its TTL.
+// that the lease had been lost, ErrUnavailable that Redis did not confirm, and
+// ErrDenied that it refused; the resource is then given back in the background or
+// by its TTL. Nil means that it was held to the end, as far as Redis told: where
+// the answer to a release was lost, one that finds nothing any more is taken for
+// the second of the two.
 func (l *Lease) Release(ctx context.Context) error {
 	l.check(l.manager.now())
 	switch l.end(released, errReleased) {
@@ -298,19 +303,15 @@ func (l *Lease) sendRelease(ctx context.Context) error {
 
 	ctx, cancel := context.WithTimeout(ctx, min(releaseTimeout, l.ttl))
 	defer cancel()
-	repeated := false
 	for pause := obtainPause; ; pause *= 2 {
 		err := l.claim.release(ctx, func() { m.turns.yield(l.resource) })
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, errGone) && repeated:
-			return nil // the release before this one got through
 		case errors.Is(err, errGone):
 			m.telemetry.Metrics.LockLost.WithLabelValues(telemetry.LostGone).Inc()
 			return fmt.Errorf("locking: release: %w: %w", ErrNotHeld, err)
 		}
-		repeated = true
 		if classOf(err) != rediserr.Unavailable || sleep(ctx, jitter(pause)) != nil {
 			l.later()
 			return err

@@ -88,7 +88,11 @@ func NewQuorum(clients []redis.UniversalClient, opts Options) (*Manager, error) 
 	if err != nil {
 		return nil, err
 	}
-	for _, client := range clients {
+	for i, client := range clients {
+		if m.opts.quarantine(len(clients)) > 0 && !tellsRestarts(client) {
+			return nil, fmt.Errorf("locking: new: %w: client %d is a %T, of which restarts of its master cannot be told; pass a *redis.Client or a *redis.ClusterClient, or switch Options.Quarantine off by -1",
+				ErrInvalidOptions, i+1, client)
+		}
 		q.nodes = append(q.nodes, newNode(client, q.now, m.telemetry.Log))
 	}
 	q.quarantine, q.spawn, q.persist = m.opts.quarantine(len(clients)), m.spawn, m.persist
@@ -106,6 +110,15 @@ func NewQuorum(clients []redis.UniversalClient, opts Options) (*Manager, error) 
 	}
 	m.waiter = homes
 	return m, nil
+}
+
+// tellsRestarts tells whether the connections of a client can be counted.
+func tellsRestarts(client redis.UniversalClient) bool {
+	switch client.(type) {
+	case *redis.Client, *redis.ClusterClient:
+		return true
+	}
+	return false
 }
 
 func checkClients(clients []redis.UniversalClient) error {

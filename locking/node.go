@@ -111,14 +111,22 @@ func (n *node) obtain(ctx context.Context, k lockKeys, w want) (*vote, error) {
 	}
 	fence, previous, err := f.result()
 	if err != nil {
-		return nil, wrap("locking: take a fence", err)
+		return nil, &grantedError{wrap("locking: take a fence", err)}
 	}
 	v := &vote{lock: lock, fence: fence, previous: previous, fresh: f.isFresh()}
 	if w.quarantine > 0 {
-		v.quarantine, err = n.quarantined(ctx, k, sent, w.quarantine)
+		if v.quarantine, err = n.quarantined(ctx, k, sent, w.quarantine); err != nil {
+			return nil, &grantedError{err}
+		}
 	}
-	return v, err
+	return v, nil
 }
+
+// grantedError says why a grant cannot be used: the lock is there all the same, and
+// is to be given back.
+type grantedError struct{ error }
+
+func (e *grantedError) Unwrap() error { return e.error }
 
 // quarantined is what is left of the quarantine of the process that granted what
 // was asked for at the given time.

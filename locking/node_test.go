@@ -30,7 +30,7 @@ func newFixture(t *testing.T) *fixture {
 	server := miniredis.RunT(t)
 	start := time.Date(2026, 11, 23, 4, 0, 0, 0, time.UTC)
 	server.SetTime(start)
-	client := redis.NewClient(&redis.Options{Addr: server.Addr(), MaxRetries: -1, ContextTimeoutEnabled: true})
+	client := redis.NewClient(&redis.Options{Addr: server.Addr(), MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true})
 	t.Cleanup(func() { _ = client.Close() })
 	space, err := keys.NewSpace("test", "")
 	if err != nil {

@@ -71,6 +71,10 @@ type round struct {
 	finally func()
 }
 
+// hastyCall is the least time that a call must have for a master that does not answer
+// by then to be left alone. Our own have more: half of MinTTL at least.
+const hastyCall = MinTTL / 4
+
 // ask plays a round. ctx has a deadline; masters that did not answer by then are
 // told as an outage, and those that were not waited for go on until then.
 func (q *quorum) ask(ctx context.Context, r round) {
@@ -81,6 +85,8 @@ func (q *quorum) ask(ctx context.Context, r round) {
 	var open atomic.Int32
 	open.Store(int32(len(q.nodes)) + 1)
 	own, cancel := outlive(ctx)
+	deadline, _ := own.Deadline()
+	hasty := time.Until(deadline) < hastyCall
 	finish := func() {
 		if open.Add(-1) > 0 {
 			return
@@ -106,7 +112,11 @@ func (q *quorum) ask(ctx context.Context, r round) {
 			defer place.leave()
 			err := contextError(own)
 			if err == nil {
-				if err = r.do(own, i); !errors.Is(err, errFree) && !errors.Is(err, errAbsent) { // those need no I/O
+				err = r.do(own, i)
+				switch {
+				case errors.Is(err, errFree), errors.Is(err, errAbsent): // those need no I/O
+				case hasty && own.Err() != nil: // that it takes longer says nothing
+				default:
 					n.rest.note(err)
 				}
 			}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"github.com/compozy/temporal-redis/internal/rediserr"
 )
 
 // errFree says that a master has, for sure, nothing of a claim.
@@ -56,7 +58,7 @@ func (c *quorumClaim) release(ctx context.Context, waited func()) error {
 			return enough
 		},
 		finally: func() {
-			if confirmed && !c.single() && c.holds() {
+			if confirmed && !c.single() && (c.holds() || c.asksElsewhere()) {
 				c.spawn(c.releaseRest)
 			}
 		},
@@ -88,6 +90,14 @@ func (c *quorumClaim) pending() bool {
 	return asking || c.holds()
 }
 
+// asksElsewhere tells, within a round, whether something else is being asked: of a
+// master that rests, for example, behind which this round did not come.
+func (c *quorumClaim) asksElsewhere() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.asking > 1
+}
+
 // holds tells whether a master has, or may have, the lock.
 func (c *quorumClaim) holds() bool {
 	c.mu.Lock()
@@ -114,7 +124,13 @@ func (c *quorumClaim) giveUp(ctx context.Context, i int, waited func()) error {
 		}
 		return errFree
 	}
-	if err != nil && !errors.Is(err, errGone) && !errors.Is(err, errFree) {
+	switch {
+	case errors.Is(err, errGone) && s.leaving:
+		err = nil // the release before this one got through
+	case err != nil && !errors.Is(err, errGone) && !errors.Is(err, errFree):
+		if s.leaving = s.leaving || rediserr.MayHaveRun(err); s.vote != nil {
+			c.set(i, s)
+		}
 		return err
 	}
 	c.set(i, seat{})

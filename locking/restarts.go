@@ -93,7 +93,7 @@ func startOf(ctx context.Context, client *redis.Client) (time.Time, error) {
 	var info *redis.StringCmd
 	var settings *redis.MapStringStringCmd
 	_, _ = rediserr.Settle(client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		info, settings = p.Info(ctx, "server"), p.ConfigGet(ctx, "append*")
+		info, settings = p.Info(ctx, "server"), p.ConfigGet(ctx, "*append*")
 		return nil
 	}))
 	answered := time.Now()
@@ -122,8 +122,9 @@ func uptime(info string) (time.Duration, bool) {
 	return time.Duration(seconds) * time.Second, err == nil
 }
 
-// keepsAll tells whether whatever was acknowledged is there after a restart. Who
-// may not ask is not told so.
+// keepsAll tells whether whatever was acknowledged is there after a restart, also
+// after a power cut while the file is rewritten. Who may not ask is not told so.
 func keepsAll(settings *redis.MapStringStringCmd) bool {
-	return settings.Err() == nil && settings.Val()["appendonly"] == "yes" && settings.Val()["appendfsync"] == "always"
+	is := settings.Val()
+	return settings.Err() == nil && is["appendonly"] == "yes" && is["appendfsync"] == "always" && is["no-appendfsync-on-rewrite"] == "no"
 }

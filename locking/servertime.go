@@ -19,8 +19,8 @@ const (
 )
 
 // serverTime follows the clock of a Redis server, so that the seeds of all
-// processes come from one clock whatever theirs say. Two processes agree on it
-// to within the time that an answer takes.
+// processes come from one clock whatever theirs say. Each knows it at least, which
+// is what it counts from, and at most.
 type serverTime struct {
 	mu   sync.Mutex
 	last answer
@@ -33,29 +33,30 @@ type answer struct {
 	took  time.Duration // from asking to at: the clock is ahead of value by that at most
 }
 
-// age is how old an answer is. It is not usable if it never came, or if our clocks do
-// not agree about that: what is carried on by one that was set may be far from the
-// server's.
-func (a answer) age(now clock) (age time.Duration, usable bool) {
+// age is how old an answer is, at least and at most. It is not usable if it never
+// came, or if our clocks do not agree about that: what is carried on by one that was
+// set may be far from the server's.
+func (a answer) age(now clock) (least, most time.Duration, usable bool) {
 	if a.at.mono.IsZero() {
-		return 0, false
+		return 0, 0, false
 	}
 	at := now()
-	return at.since(a.at), at.agrees(a.at)
+	least, most = at.between(a.at)
+	return least, most, at.agrees(a.at)
 }
 
-// micros is the server's clock in microseconds since 1970.
+// micros is the server's clock in microseconds since 1970, at least.
 func (s *serverTime) micros(ctx context.Context, client redis.UniversalClient, now clock) (int64, error) {
 	s.mu.Lock()
 	last := s.last
 	s.mu.Unlock()
-	age, usable := last.age(now)
-	if !usable || age > timeAge {
+	age, most, usable := last.age(now)
+	if !usable || most > timeAge {
 		var err error
 		if last, err = askTime(ctx, client, now); err != nil {
 			return 0, err
 		}
-		age = now().since(last.at)
+		age, _ = now().between(last.at)
 		s.mu.Lock()
 		s.last = last
 		s.mu.Unlock()
@@ -73,12 +74,12 @@ func (s *serverTime) carried(now clock) (least, most int64) {
 	s.mu.Lock()
 	last := s.last
 	s.mu.Unlock()
-	age, usable := last.age(now)
-	value := last.value.Add(age)
-	if !usable || value.UnixMicro() > maxFence/2 {
+	young, old, usable := last.age(now)
+	least, most = last.value.Add(young).UnixMicro(), last.value.Add(old+last.took).UnixMicro()+1
+	if !usable || most > maxFence/2 {
 		return 0, 0
 	}
-	return value.UnixMicro(), value.Add(last.took).UnixMicro() + 1
+	return least, most
 }
 
 // approximate is what the server's clock says, or ours if it was not asked yet.

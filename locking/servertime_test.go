@@ -52,3 +52,31 @@ func TestServerTime_is_not_carried_on_by_a_clock_that_was_set(t *testing.T) {
 		}
 	}
 }
+
+// Each process counts from what the clock says at least: else one whose clock runs ahead
+// gives fences that another, after a flush, gives again.
+func TestServerTime_is_known_at_least_and_at_most(t *testing.T) {
+	t.Parallel()
+	asked := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
+	began := systemClock()
+	for name, later := range map[string]struct{ mono, wall time.Duration }{
+		"both right":             {time.Minute, time.Minute},
+		"the wall clock ahead":   {10 * time.Second, 10*time.Second + clocksApart/2},
+		"the wall clock behind":  {10 * time.Second, 10*time.Second - clocksApart/2},
+		"the machine slept some": {9500 * time.Millisecond, 10 * time.Second},
+	} {
+		s := serverTime{last: answer{value: asked, at: began, took: time.Millisecond}}
+		now := func() instant {
+			return instant{mono: began.mono.Add(later.mono), wall: began.wall.Add(later.wall)}
+		}
+		least, most := s.carried(now)
+		for clock, right := range map[string]time.Duration{"monotonic": later.mono, "wall": later.wall} {
+			if truth := asked.Add(right).UnixMicro(); least > truth || most < truth+1000 {
+				t.Errorf("%s: %d to %d, and the %s clock says %d", name, least, most, clock, truth)
+			}
+		}
+		if least >= asked.Add(later.mono).UnixMicro() || time.Duration(most-least)*time.Microsecond > clocksApart {
+			t.Errorf("%s: %d to %d", name, least, most)
+		}
+	}
+}

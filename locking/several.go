@@ -3,6 +3,7 @@ package locking
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -11,7 +12,8 @@ import (
 // of their names, whatever the order they are given in: so callers that want some of
 // the same cannot wait for each other in a circle. The leases come in the order of
 // the resources; one that is named twice is taken once. WithWait bounds the wait for
-// all of them together. After an error none is held. Errors are those of Acquire.
+// all of them together. After an error none is held. Errors are those of Acquire;
+// ErrNotAcquired comes also when one was lost in the wait for others.
 func AcquireAll(ctx context.Context, m LockManager, resources []string, opts ...Option) ([]*Lease, error) {
 	whole := request{wait: -1}
 	for _, opt := range opts {
@@ -28,18 +30,30 @@ func AcquireAll(ctx context.Context, m LockManager, resources []string, opts ...
 		}
 		lease, err := m.Acquire(ctx, resource, mine...)
 		if err != nil {
-			for _, other := range taken {
-				if released := other.Release(ctx); !errors.Is(released, ErrNotHeld) {
-					err = errors.Join(err, released)
-				}
-			}
-			return nil, err
+			return nil, errors.Join(err, releaseAll(ctx, taken))
 		}
 		taken[resource] = lease
+	}
+	for _, lease := range taken {
+		if lost := lease.Err(); lost != nil {
+			err := fmt.Errorf("locking: acquire: %w: a lease was lost while others were waited for: %s", ErrNotAcquired, lost.Error())
+			return nil, errors.Join(err, releaseAll(ctx, taken))
+		}
 	}
 	leases := make([]*Lease, len(resources))
 	for i, resource := range resources {
 		leases[i] = taken[resource]
 	}
 	return leases, nil
+}
+
+// releaseAll tells what goes wrong, but not that leases were lost.
+func releaseAll(ctx context.Context, taken map[string]*Lease) error {
+	var errs []error
+	for _, lease := range taken {
+		if err := lease.Release(ctx); !errors.Is(err, ErrNotHeld) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -69,6 +69,33 @@ func TestAcquireAll_waits_for_all_together_and_holds_none_after_an_error(t *test
 	})
 }
 
+func TestAcquireAll_gives_no_lease_that_was_lost_in_the_wait_for_another(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fake := newFake()
+		m, other := fakeManager(t, fake, Options{}), fakeManager(t, fake, Options{})
+		late := acquire(t, other, "b")
+		go func() {
+			pass(time.Second)
+			fake.mu.Lock()
+			delete(fake.locks, keysOf(m.space, "a").lock)
+			fake.mu.Unlock()
+			pass(DefaultTTL / 2) // in which a renewal finds out
+			_ = late.Release(t.Context())
+		}()
+		leases, err := AcquireAll(t.Context(), m, []string{"a", "b"}, WithWait(time.Minute))
+		wantErr(t, err, ErrNotAcquired)
+		if leases != nil || errors.Is(err, ErrLost) {
+			t.Errorf("it gave %v, %v", leases, err)
+		}
+		for _, resource := range []string{"a", "b"} {
+			if err := acquire(t, other, resource, WithWait(0)).Release(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 func TestAcquire_refuses_what_its_caller_holds(t *testing.T) {
 	t.Parallel()
 	fake := newFake()

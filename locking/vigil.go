@@ -198,6 +198,8 @@ func (v *bellVigil) settle(l *line, err error) {
 	}
 }
 
+func (v *bellVigil) pass() { v.bells.spawn(v.passOn) }
+
 func (v *bellVigil) end() {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -23,8 +23,11 @@ type vigil interface {
 	// patience is how long to wait for a ring before looking at the lock
 	// itself, which its holder keeps for remaining (0: unknown).
 	patience(remaining time.Duration) time.Duration
-	// end stops listening, in the background where that takes time. A ring
-	// that nobody used is passed on to the next waiter.
+	// pass passes on to the next waiter, in the background, a ring that rung told of
+	// and that was not used.
+	pass()
+	// end stops listening, in the background where that takes time. A ring that rung
+	// did not tell of is passed on.
 	end()
 }
 
@@ -39,6 +42,7 @@ type poller struct{ looks int }
 
 func (*poller) rung() <-chan struct{} { return nil }
 func (*poller) again()                {}
+func (*poller) pass()                 {}
 func (*poller) end()                  {}
 
 func (p *poller) patience(remaining time.Duration) time.Duration {

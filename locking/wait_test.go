@@ -157,3 +157,70 @@ func TestAcquire_takes_over_from_a_holder_that_died(t *testing.T) {
 		}
 	})
 }
+
+// ringer has each wait hear one ring, at once, and counts those that are passed on.
+type ringer struct{ passed int }
+
+func (r *ringer) listen(lockKeys, time.Duration, bool) vigil {
+	v := &ringingVigil{ringer: r, heard: make(chan struct{}, 1)}
+	v.heard <- struct{}{}
+	return v
+}
+func (*ringer) close() {}
+
+type ringingVigil struct {
+	poller
+	ringer *ringer
+	heard  chan struct{}
+}
+
+func (v *ringingVigil) rung() <-chan struct{}              { return v.heard }
+func (v *ringingVigil) pass()                              { v.ringer.passed++ }
+func (*ringingVigil) patience(time.Duration) time.Duration { return time.Hour }
+
+// Who hears that the lock is free and does not take it tells the next one.
+func TestAcquire_passes_on_a_ring_that_it_does_not_use(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		after func(n int) fault // of the obtains after the first one, which finds it held
+		free  bool
+		want  int
+		err   error
+	}{
+		"it is granted": {after: always(none), free: true},
+		"an outage":     {after: always(lostCall), free: true, want: 1, err: ErrUnavailable},
+		"it is held":    {after: always(none), err: ErrNotAcquired},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				fake := newFake()
+				m, other := fakeManager(t, fake, Options{}), fakeManager(t, fake, Options{})
+				r := new(ringer)
+				m.waiter = r
+				holder := acquire(t, other, "r")
+				fake.plan("obtain", func(n int) fault {
+					if n <= 2 { // the holder's, and the one that finds it held
+						return none
+					}
+					if test.free {
+						clear(fake.locks)
+					}
+					return test.after(n)
+				})
+				lease, err := m.Acquire(t.Context(), "r", WithWait(time.Millisecond))
+				if test.err != nil {
+					wantErr(t, err, test.err)
+				} else if err != nil {
+					t.Fatal(err)
+				} else {
+					_ = lease.Release(t.Context())
+				}
+				_ = holder.Release(t.Context())
+				if r.passed != test.want {
+					t.Errorf("passed on %d times; want %d", r.passed, test.want)
+				}
+			})
+		})
+	}
+}

@@ -44,9 +44,10 @@ const (
 // Guard lets a transaction of a lease's holder go on unless a later lease of the
 // resource has written: it remembers the highest fence, in the transaction, and
 // refuses lower ones, and the same one of another grant, with a *StaleFenceError.
-// Call it first in the transaction. Its row stays locked until the commit, so what
-// a holder writes and what the next one writes do not mix, however late the first
-// one is.
+// Call it first in the transaction, before what will be changed is read, too: a
+// holder that is stopped may write until the next one has been here. Its row stays
+// locked until the commit, so what a holder writes and what the next one writes do
+// not mix, however late the first one is.
 func Guard(ctx context.Context, tx pgx.Tx, lease Claimant) error {
 	var fence uint64
 	err := tx.QueryRow(ctx, takeFence, lease.Resource(), lease.Fence(), lease.ID()).Scan(&fence)

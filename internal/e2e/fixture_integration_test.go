@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
 	sdklog "go.temporal.io/sdk/log"
 	sdkworker "go.temporal.io/sdk/worker"
@@ -103,7 +104,38 @@ func (s *stage) startAs(ctx context.Context, t *testing.T, id string, workflow a
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			s.recall(t, run)
+		}
+	})
 	return run
+}
+
+// recall tells what Temporal knows of a run, for a test that failed.
+func (s *stage) recall(t *testing.T, run client.WorkflowRun) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second)
+	defer cancel()
+	t.Logf("%s %s, as Temporal tells:", run.GetID(), run.GetRunID())
+	events := s.client.GetWorkflowHistory(ctx, run.GetID(), run.GetRunID(), false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for n := 0; n < 60 && events.HasNext(); n++ {
+		event, err := events.Next()
+		if err != nil {
+			t.Log(err)
+			break
+		}
+		t.Logf("%s %3d %v", event.GetEventTime().AsTime().Format("15:04:05.000"), event.GetEventId(), event.GetEventType())
+	}
+	now, err := s.client.DescribeWorkflowExecution(ctx, run.GetID(), run.GetRunID())
+	if err != nil {
+		t.Log(err)
+		return
+	}
+	for _, pending := range now.GetPendingActivities() {
+		t.Logf("pending: %v", pending)
+	}
+	t.Logf("pending: %v", now.GetPendingWorkflowTask())
 }
 
 // save saves configs as a host does.
