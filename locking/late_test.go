@@ -54,7 +54,7 @@ func (p *post) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 		case stays:
 			err = context.DeadlineExceeded
 		case refused:
-			err = errReadOnly{}
+			err = readOnlyError{}
 		case hanging:
 			<-ctx.Done()
 			err = ctx.Err()
@@ -71,11 +71,11 @@ func (p *post) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 	}
 }
 
-// errReadOnly is the reply of a master that became a replica.
-type errReadOnly struct{}
+// readOnlyError is the reply of a master that became a replica.
+type readOnlyError struct{}
 
-func (errReadOnly) Error() string { return "READONLY You can't write against a read only replica." }
-func (errReadOnly) RedisError()   {}
+func (readOnlyError) Error() string { return "READONLY You can't write against a read only replica." }
+func (readOnlyError) RedisError()   {}
 
 // deliver lets arrive what stayed.
 func (p *post) deliver(t *testing.T, client redis.UniversalClient) {
@@ -175,20 +175,20 @@ func (noCopy) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 		err := next(ctx, cmds)
 		for _, cmd := range cmds {
 			if cmd.Name() == "copy" {
-				cmd.SetErr(errNoPermission{})
-				err = errNoPermission{}
+				cmd.SetErr(permissionError{})
+				err = permissionError{}
 			}
 		}
 		return err
 	}
 }
 
-type errNoPermission struct{}
+type permissionError struct{}
 
-func (errNoPermission) Error() string {
+func (permissionError) Error() string {
 	return "NOPERM this user has no permissions to run the 'copy' command"
 }
-func (errNoPermission) RedisError() {}
+func (permissionError) RedisError() {}
 
 func TestObtain_that_is_refused_beside_its_grant_gives_that_back(t *testing.T) {
 	t.Parallel()

@@ -100,7 +100,10 @@ func (l *slides) of(key slideKey, ttl time.Duration) *slide {
 	}
 	if was := e.ttl.Swap(int64(ttl)); int64(ttl) < was { // or it would end before it is due
 		soon := l.clock.Load() + int64(ttl)/slidePart
-		for next := e.next.Load(); next > soon && !e.next.CompareAndSwap(next, soon); next = e.next.Load() {
+		for {
+			if next := e.next.Load(); next <= soon || e.next.CompareAndSwap(next, soon) {
+				break
+			}
 		}
 	}
 	return e

@@ -157,7 +157,7 @@ func longerWorkflow(raw []byte, n int) bool {
 	rest := raw[headerBytes:]
 	if _, used := binary.Uvarint(rest); used > 0 {
 		length, used := binary.Uvarint(rest[used:])
-		return used > 0 && length > uint64(n) && length <= keys.MaxIDBytes //nolint:gosec // G115: n is a length
+		return used > 0 && length > uint64(n) && length <= keys.MaxIDBytes
 	}
 	return false
 }

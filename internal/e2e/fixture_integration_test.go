@@ -136,6 +136,7 @@ func (s *stage) recall(t *testing.T, run client.WorkflowRun) {
 		t.Logf("pending: %v", pending)
 	}
 	t.Logf("pending: %v", now.GetPendingWorkflowTask())
+	t.Logf("the end of the server's log:\n%s", temporalLog())
 }
 
 // save saves configs as a host does.

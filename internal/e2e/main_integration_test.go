@@ -21,6 +21,9 @@ import (
 // temporalAddr is the development server that all tests of this binary share.
 var temporalAddr string
 
+// temporalLog is the end of its log.
+var temporalLog func() string
+
 // childEnv names the role of a process that a test started from this binary.
 const childEnv = "TEMPORAL_REDIS_E2E_ROLE"
 
@@ -51,7 +54,7 @@ func run(m *testing.M) (code int) {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		return 1
 	}
-	temporalAddr = server.Addr()
+	temporalAddr, temporalLog = server.Addr(), server.LogTail
 	code = m.Run()
 	server.Stop()
 	if code == 0 {
