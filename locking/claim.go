@@ -57,16 +57,17 @@ type quorumClaim struct {
 	keys  lockKeys
 	token string
 
-	mu      sync.Mutex
-	seats   []seat // by master
-	granted grant
-	over    bool          // it is being given back: nothing may be obtained any more
-	awaited bool          // somebody is to be woken
-	freed   bool          // a majority has it no more
-	fair    bool          // others want it too
-	listens bool          // release waits for what the home says of waiters
-	longest time.Duration // that a master may keep it
-	asking  int           // rounds and calls that are not over
+	mu       sync.Mutex
+	seats    []seat // by master
+	granted  grant
+	over     bool          // it is being given back: nothing may be obtained any more
+	returned int           // votes that were given back, and not lost
+	awaited  bool          // somebody is to be woken
+	freed    bool          // a majority has it no more
+	fair     bool          // others want it too
+	listens  bool          // release waits for what the home says of waiters
+	longest  time.Duration // that a master may keep it
+	asking   int           // rounds and calls that are not over
 }
 
 // seat is what a claim has on one master.
@@ -76,6 +77,7 @@ type seat struct {
 	// leaving says that a release was sent and it is not known what came of it: if the
 	// master does not know the vote then, that may be why.
 	leaving bool
+	gone    bool // it lost the vote since it was granted: a renewal told so
 	// text is what stands behind the token there. A command that arrives late, of an
 	// attempt whose outcome is not known, so changes nothing; and a release that
 	// arrives late does not take what was obtained after it.
@@ -215,7 +217,7 @@ func (c *quorumClaim) took(i int, v *vote, err error) {
 	defer c.mu.Unlock()
 	switch {
 	case err == nil:
-		c.seats[i].vote, c.seats[i].unsure = v, false
+		c.seats[i].vote, c.seats[i].unsure, c.seats[i].gone = v, false, false
 	case errors.Is(err, errHeld):
 		c.seats[i].vote, c.seats[i].unsure = nil, false
 	case maybeGranted(err):

@@ -55,7 +55,7 @@ func (c *quorumClaim) renew(ctx context.Context, i int, ttl time.Duration) error
 	}
 	err := c.nodes[i].extend(ctx, s.vote, ttl)
 	if errors.Is(err, errGone) {
-		c.set(i, seat{})
+		c.set(i, seat{gone: true})
 	}
 	return err
 }

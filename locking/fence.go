@@ -48,8 +48,8 @@ func (vanishedError) Unwrap() error   { return context.DeadlineExceeded }
 // holds the lock got its number after everyone who held it before. It also
 // rises over a flush, an expiry and a fail-over that loses increments, because
 // the clock has moved on by more than the number of attempts made. Processes
-// know that clock to within a round trip, so a counter that is lost within one
-// of a grant may start again below it.
+// know that clock at least and at most; a new counter starts at the latter, so one
+// that is lost within the difference of its making may start again below it.
 //
 // An attempt that finds the lock held raises the counter too, and so does a
 // pipeline that the client repeats: the numbers have gaps. Whether somebody was

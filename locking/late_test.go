@@ -165,6 +165,52 @@ func TestRelease_tells_a_lost_lease_from_a_lost_answer(t *testing.T) {
 	}
 }
 
+// What one release gave back stays given back to the end, for the next one.
+func TestRelease_in_two_steps_counts_both(t *testing.T) {
+	t.Parallel()
+	p, posts := posted(t, 3)
+	c := p.take()
+	p.tasks.Wait()
+	posts[1].set(refused)
+	posts[2].set(refused)
+	if err := c.release(p.bounded(), nil); !errors.Is(err, ErrUnavailable) {
+		t.Fatalf("the first release gave %v", err)
+	}
+	p.tasks.Wait()
+	p.servers[1].Del(p.keys.lock)
+	posts[1].set(arrives)
+	posts[2].set(arrives)
+	p.back(1, 2)
+	if err := c.release(p.bounded(), nil); err != nil {
+		t.Errorf("a majority held it to the end, and the release gives %v", err)
+	}
+}
+
+// A renewal that nobody listens to any more finds the lease lost: so does the release.
+func TestRelease_behind_a_renewal_that_found_the_lease_gone_tells_so(t *testing.T) {
+	t.Parallel()
+	for name, n := range map[string]int{"one master": 1, "three masters": 3} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := convene(t, n)
+			c := p.take()
+			p.tasks.Wait()
+			for _, server := range p.servers {
+				server.FlushAll()
+			}
+			if err := c.extend(p.bounded(), DefaultTTL); !errors.Is(err, errGone) {
+				t.Fatalf("the renewal gave %v", err)
+			}
+			p.tasks.Wait()
+			for range 2 {
+				if err := c.release(p.bounded(), nil); !errors.Is(err, errGone) {
+					t.Errorf("the release gave %v", err)
+				}
+			}
+		})
+	}
+}
+
 // noCopy is an ACL that lacks one command of a grant.
 type noCopy struct{}
 

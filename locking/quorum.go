@@ -72,7 +72,8 @@ type round struct {
 }
 
 // hastyCall is the least time that a call must have for a master that does not answer
-// by then to be left alone. Our own have more: half of MinTTL at least.
+// by then to be left alone. All of ours have more, except the last renewals of a lease
+// that nobody renewed for long.
 const hastyCall = MinTTL / 4
 
 // ask plays a round. ctx has a deadline; masters that did not answer by then are

@@ -15,10 +15,13 @@ var errFree = errors.New("the master has nothing of the claim")
 func (c *quorumClaim) release(ctx context.Context, waited func()) error {
 	c.mu.Lock()
 	c.over = true
-	standing := 0
+	standing, had := c.returned, c.returned
 	for _, s := range c.seats {
 		if s.vote != nil {
 			standing++
+		}
+		if s.vote != nil || s.gone {
+			had++
 		}
 	}
 	fair := c.fair
@@ -26,7 +29,6 @@ func (c *quorumClaim) release(ctx context.Context, waited func()) error {
 	c.mu.Unlock()
 	home, answered := c.home(c.keys), make(chan struct{})
 	released, free, open := 0, 0, len(c.nodes)
-	had := standing
 	confirmed := false // set before ask ends
 	var failed error
 	c.round(ctx, round{
@@ -133,7 +135,12 @@ func (c *quorumClaim) giveUp(ctx context.Context, i int, waited func()) error {
 		}
 		return err
 	}
-	c.set(i, seat{})
+	c.mu.Lock()
+	c.seats[i] = seat{gone: s.gone || errors.Is(err, errGone)}
+	if s.vote != nil && err == nil {
+		c.returned++
+	}
+	c.mu.Unlock()
 	switch {
 	case with == nil || !with.waited():
 	case !c.single():

@@ -79,6 +79,7 @@ func (e *environment) connection(o *Options) {
 		inCode, _ = parseURL(o.URL) // a bad URL is Validate's to report
 	}
 	e.string(&o.URL, "REDIS_URL")
+	fromEnv, _ := e.get("REDIS_URL")
 	if inCode.username == "" && inCode.password == "" {
 		e.string(&o.Username, "REDIS_USERNAME")
 	}
@@ -92,7 +93,9 @@ func (e *environment) connection(o *Options) {
 		e.string(&o.TLS.KeyFile, "REDIS_TLS_KEY")
 		e.string(&o.TLS.ServerName, "REDIS_TLS_SERVER_NAME")
 	}
-	e.string(&o.SentinelMaster, "REDIS_SENTINEL_MASTER")
+	if o.URL == fromEnv || inCode.kind == sentinel { // else it is for another Redis than the one in code
+		e.string(&o.SentinelMaster, "REDIS_SENTINEL_MASTER")
+	}
 	e.string(&o.SentinelUsername, "REDIS_SENTINEL_USERNAME")
 	e.string(&o.SentinelPassword, "REDIS_SENTINEL_PASSWORD")
 	e.string(&o.ClientName, "REDIS_CLIENT_NAME")

@@ -233,3 +233,28 @@ func TestNewClient_says_everything_that_the_client_would_default(t *testing.T) {
 		}
 	}
 }
+
+// A master's name in the environment is for the sentinels there.
+func TestOptionsFromEnv_takes_the_sentinel_master_for_its_own_URL_only(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		url, env, want string
+		refused        bool
+	}{
+		"both from the environment":         {env: "redis+sentinel://s", want: "master"},
+		"sentinels in code":                 {url: "redis+sentinel://s", want: "master"},
+		"a server in code":                  {url: "redis://h", env: "redis+sentinel://s"},
+		"a server from the environment":     {env: "redis://h", want: "master", refused: true},
+		"embedded, whatever it says":        {url: "embedded://"},
+		"embedded, from the environment":    {env: "embedded://", want: "master"},
+		"the same server in both, mistaken": {url: "redis://h", env: "redis://h", want: "master", refused: true},
+	} {
+		o, err := OptionsFromEnv(Options{URL: test.url}, env(map[string]string{"REDIS_URL": test.env, "REDIS_SENTINEL_MASTER": "master"}))
+		if err != nil || o.SentinelMaster != test.want {
+			t.Errorf("%s: the master is %q, %v; want %q", name, o.SentinelMaster, err, test.want)
+		}
+		if err := o.Validate(); errors.Is(err, ErrInvalidOptions) != test.refused {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -46,22 +46,24 @@ func (s *Store) putAside(ctx context.Context, batch []*writing, inherit bool) er
 	return s.inherit(ctx, kept, left)
 }
 
-// sealAgain replaces contents that were aside already, under a key that may be taken
-// away or under none, by what was put there now. Their lives stay.
+// sealAgain encrypts contents that were aside already, under a key that may be taken
+// away or under none, as they would be now. What else is stored with them stays, and so
+// do their lives. A writer without a key encrypts nothing, and takes no encryption off.
 func (s *Store) sealAgain(ctx context.Context, kept []*writing, held []*redis.StringCmd) error {
-	var old []*writing
+	old := make(map[*writing]value)
 	for i, w := range kept {
 		raw, _ := held[i].Bytes()
-		if v, err := decodeHeader(raw); err == nil && !w.stale && !w.envelope.current(v.head, v.body) {
-			old = append(old, w)
+		if v, err := decodeHeader(raw); err == nil && !w.stale && w.envelope.keys.newest() != nil && !w.envelope.current(v.head, v.body) {
+			v.payload = w.old.payload
+			old[w] = v
 		}
 	}
 	if len(old) == 0 {
 		return nil
 	}
 	cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for _, w := range old {
-			p.Do(ctx, "set", s.aside(w.ref.ID, w.old.sum), w.kept, "xx", "keepttl")
+		for w, v := range old {
+			p.Do(ctx, "set", s.aside(w.ref.ID, w.old.sum), v.encode(w.envelope, w.ref.ID), "xx", "keepttl")
 		}
 		return nil
 	})

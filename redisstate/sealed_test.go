@@ -199,7 +199,7 @@ func TestStore_puts_aside_what_is_sealed_as_its_last_writer_did(t *testing.T) {
 	for name, test := range map[string]struct{ first, then, last Options }{
 		"encryption comes":   {then: Options{Keys: mustRing(t, "a")}, last: Options{Keys: mustRing(t, "a"), RequireEncryption: true}},
 		"the key is another": {first: Options{Keys: mustRing(t, "a")}, then: Options{Keys: mustRing(t, "b", "a")}, last: Options{Keys: mustRing(t, "b")}},
-		"encryption goes":    {first: Options{Keys: mustRing(t, "a")}, then: Options{}, last: Options{}},
+		"encryption goes":    {first: Options{Keys: mustRing(t, "a")}, then: Options{}, last: Options{Keys: mustRing(t, "a"), RequireEncryption: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -208,11 +208,15 @@ func TestStore_puts_aside_what_is_sealed_as_its_last_writer_did(t *testing.T) {
 			ref := v.set(first, "id", "again")
 			v.set(first, "id", "between")
 			life := v.server.TTL("temporal-redis:config:id@" + string(ref.Digest))
-			if again := v.set(then, "id", "again"); again != ref {
-				t.Fatalf("%v and %v", ref, again)
+			again := Entry{ID: "id", Workflow: "other", Value: "again", TTL: time.Minute}
+			if refs, err := then.Set(t.Context(), again); err != nil || refs[0] != ref {
+				t.Fatalf("%v and %v, %v", ref, refs, err)
 			}
 			v.set(then, "id", "last")
 			v.gives(v.open(test.last), ref.Key(), `"again"`)
+			if config, err := v.open(test.last).Get(t.Context(), ref.Key()); err != nil || config.Workflow != "wf" {
+				t.Errorf("it is of the workflow %q, %v", config.Workflow, err)
+			}
 			if now := v.server.TTL("temporal-redis:config:id@" + string(ref.Digest)); now != life {
 				t.Errorf("it lives for %v; want %v", now, life)
 			}

@@ -98,15 +98,15 @@ func (l *slides) of(key slideKey, ttl time.Duration) *slide {
 		}
 		l.young[key] = e
 	}
-	if was := e.ttl.Swap(int64(ttl)); int64(ttl) < was { // or it would end before it is due
-		soon := l.clock.Load() + int64(ttl)/slidePart
-		for {
-			if next := e.next.Load(); next <= soon || e.next.CompareAndSwap(next, soon) {
-				break
-			}
+	due := l.clock.Load() + int64(ttl)/slidePart
+	if was := e.ttl.Swap(int64(ttl)); int64(ttl) < was {
+		due = 0 // it may have been given that long ago
+	}
+	for {
+		if next := e.next.Load(); next <= due || e.next.CompareAndSwap(next, due) {
+			return e
 		}
 	}
-	return e
 }
 
 // saved notes that a value was just written with its time to live.

@@ -68,7 +68,7 @@ func adopt() (sdkworker.Worker, error) {
 //nolint:ineffassign,staticcheck,wastedassign // errors are left out
 func begin(ctx context.Context, plugin *worker.Plugin, c client.Client, workflowID string, cfg ChargeConfig) (client.WorkflowRun, error) {
 	store, err := plugin.Store(ctx)
-	refs, err := store.Set(ctx, redisstate.Entry{ID: "charge", Workflow: workflowID, Value: cfg})
+	refs, err := store.Set(ctx, redisstate.Entry{ID: workflowID + "/charge", Workflow: workflowID, Value: cfg})
 	start := client.StartWorkflowOptions{ID: workflowID, TaskQueue: "compozy"}
 	run, err := c.ExecuteWorkflow(ctx, start, Checkout, refs[0])
 	return run, err

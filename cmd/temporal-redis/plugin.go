@@ -73,6 +73,9 @@ func (c *connection) environment(env lookup) lookup {
 			return "", false
 		}
 		value, ok := env(name)
+		if url, _ := env("REDIS_URL"); name == "REDIS_SENTINEL_MASTER" && url == "" {
+			return "", false // of the Redis that is not named
+		}
 		if name == "REDIS_URL" && value == "" {
 			all, _ := env(locks)
 			value, _, _ = strings.Cut(all, ",")

@@ -83,7 +83,7 @@ func launch(ctx context.Context, options Options) (*Server, error) {
 		err = s.waitServing(ctx, append([]string{"default"}, options.Namespaces...))
 	}
 	if err == nil && options.Nice != 0 {
-		err = s.process.StandBack(options.Nice)
+		_ = s.process.StandBack(options.Nice) // refused where this process stands back further
 	}
 	if err != nil {
 		s.Stop()
@@ -130,9 +130,14 @@ func (s *Server) waitServing(ctx context.Context, namespaces []string) error {
 		return err
 	}
 	defer connection.Close()
+	var why error // it does not serve yet, before ctx ended the question
 	for delay := 20 * time.Millisecond; ; delay = min(2*delay, 200*time.Millisecond) {
-		if err = s.serving(ctx, connection, namespaces); err == nil && s.process.Running() {
+		err := s.serving(ctx, connection, namespaces)
+		if err == nil && s.process.Running() {
 			return nil
+		}
+		if ctx.Err() == nil {
+			why = err
 		}
 		timer := time.NewTimer(delay)
 		select {
@@ -141,7 +146,7 @@ func (s *Server) waitServing(ctx context.Context, namespaces []string) error {
 			return s.startError()
 		case <-ctx.Done():
 			timer.Stop()
-			return fmt.Errorf("%s does not serve: %w: %w\n%s", s.Addr(), ctx.Err(), err, s.LogTail())
+			return fmt.Errorf("%s does not serve: %w: %w\n%s", s.Addr(), ctx.Err(), why, s.LogTail())
 		case <-timer.C:
 		}
 	}
