@@ -9,6 +9,7 @@ import (
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
+	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
@@ -47,19 +48,36 @@ func (w *workerInterceptor) attempts(ctx context.Context, c *call, next handler)
 	case !c.outage && c.stopped(ctx):
 		c.outage, err = true, notRunning(err)
 	}
-	if c.outage && !c.isUsers() || c.interrupted(ctx) {
-		c.details.leave(ctx, c.info, func(r *record) {
+	counted := err
+	none := c.outage && !c.isUsers() || c.interrupted(ctx)
+	if !none {
+		if counted = c.counted(ctx, err); isFinal(counted) && !isFinal(err) {
+			none = c.pausedUnheard(ctx)
+		}
+	}
+	if none {
+		c.leave(ctx, func(r *record) {
 			r.Outages++
 			r.Paused = plus(r.Paused, max(time.Since(c.began)-c.held, 0))
 			r.Attempt, r.Ended = c.info.Attempt, c.now().UnixNano()
 		})
 		return nil, err
 	}
-	err = c.counted(ctx, err)
-	if app, ok := err.(*temporal.ApplicationError); !ok || !app.NonRetryable() { //nolint:errorlint // Temporal looks at the outermost error only
+	if !isFinal(counted) {
 		c.keepPauses(ctx)
 	}
-	return nil, err
+	return nil, counted
+}
+
+// isFinal tells whether the server tries no more after err.
+func isFinal(err error) bool {
+	app, ok := err.(*temporal.ApplicationError) //nolint:errorlint // Temporal looks at the outermost error only
+	return ok && app.NonRetryable()
+}
+
+// leave leaves a record to the next attempt.
+func (c *call) leave(ctx context.Context, change func(*record)) {
+	c.details.leave(ctx, c.server(ctx), c.info, change)
 }
 
 // isUsers tells whether the attempt is one of the user's: its code was entered. Code of
@@ -83,8 +101,8 @@ func (c *call) stopped(ctx context.Context) bool {
 // keepPauses leaves to the next attempt what the host's schedule-to-close time-out is
 // not to count.
 func (c *call) keepPauses(ctx context.Context) {
-	if _, bounded := c.end(); bounded && c.details.paused() > 0 {
-		c.details.leave(ctx, c.info, func(*record) {})
+	if _, bounded := c.end(); bounded && c.details.paused() > 0 && !c.details.carried() {
+		c.leave(ctx, func(*record) {})
 	}
 }
 
@@ -142,21 +160,42 @@ func (c *call) exhausted(ctx context.Context) error {
 // lastFailure asks the server how the attempt before this one ended; nil if it
 // does not say.
 func (c *call) lastFailure(ctx context.Context) error {
-	client := c.details.below.GetClient(ctx)
-	if client == nil {
+	if last := c.described(ctx).GetLastFailure(); last != nil {
+		return temporal.GetDefaultFailureConverter().FailureToError(last)
+	}
+	return nil
+}
+
+// described is what the server knows of the activity; nil if it does not say: the host's
+// limits hold without it.
+func (c *call) described(ctx context.Context) *workflowpb.PendingActivityInfo {
+	temporalClient := c.server(ctx)
+	if temporalClient == nil {
 		return nil
 	}
 	run := c.info.WorkflowExecution
-	described, err := client.DescribeWorkflowExecution(ctx, run.ID, run.RunID)
+	described, err := temporalClient.DescribeWorkflowExecution(ctx, run.ID, run.RunID)
 	if err != nil {
-		return nil //nolint:nilerr // the limit holds without it
+		return nil
 	}
 	for _, a := range described.GetPendingActivities() {
-		if a.GetActivityId() == c.info.ActivityID && a.GetLastFailure() != nil {
-			return temporal.GetDefaultFailureConverter().FailureToError(a.GetLastFailure())
+		if a.GetActivityId() == c.info.ActivityID {
+			return a
 		}
 	}
 	return nil
+}
+
+// pausedUnheard tells whether an operator paused the activity and this attempt did not
+// hear of it: plain Temporal asks for that before it asks for the limits.
+func (c *call) pausedUnheard(ctx context.Context) bool {
+	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWord)
+	defer cancel()
+	if !c.described(own).GetPaused() {
+		return false
+	}
+	c.unwanted = activity.ErrActivityPaused
+	return true
 }
 
 // counted is the error of a user attempt as it goes to the server: not retryable

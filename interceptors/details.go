@@ -10,6 +10,7 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/interceptor"
 )
@@ -88,6 +89,7 @@ type details struct {
 
 	mu      sync.Mutex
 	entered bool  // user code was: heartbeats are its own
+	along   bool  // its last heartbeat took our record along
 	user    []any // the user's, undecoded, or as this attempt recorded them
 	record  record
 
@@ -170,7 +172,7 @@ const leaveTimeout = 5 * time.Second
 // leave sends the record of an attempt that is about to end and was none of the
 // user's. The attempt's context may have ended, with its worker: then the SDK's
 // heartbeats do not arrive.
-func (d *details) leave(ctx context.Context, info activity.Info, change func(*record)) {
+func (d *details) leave(ctx context.Context, temporalClient client.Client, info activity.Info, change func(*record)) {
 	d.mu.Lock()
 	change(&d.record)
 	d.record.goesOn()
@@ -179,10 +181,10 @@ func (d *details) leave(ctx context.Context, info activity.Info, change func(*re
 		d.send(ctx)
 	}
 	d.mu.Unlock()
-	if client := d.below.GetClient(ctx); ended && client != nil {
+	if ended && temporalClient != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 		defer cancel()
-		_ = d.tell(ctx, client, info) // else the attempt counts as the user's
+		_ = d.tell(ctx, temporalClient, info) // else the attempt counts as the user's
 	}
 }
 
@@ -210,10 +212,22 @@ func (d *details) paused() time.Duration {
 	return d.record.Paused
 }
 
-// enter leaves heartbeats to the user.
-func (d *details) enter() {
+// carried tells whether the user's code sent a heartbeat, with the record. It need not
+// be sent again then, and must not: the values may not be by now what they were.
+func (d *details) carried() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.along
+}
+
+// enter leaves heartbeats to the user, with a whole interval until the first one: some
+// of it has passed if the attempt has waited.
+func (d *details) enter(ctx context.Context, info activity.Info, waited time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if t := info.HeartbeatTimeout; t > 0 && waited > t/10 && !info.IsLocalActivity {
+		d.send(ctx)
+	}
 	d.entered = true
 }
 
@@ -284,6 +298,7 @@ func (d *details) carry(ctx context.Context, values []any) bool {
 		return false
 	}
 	sent := d.send(ctx)
+	d.along = sent
 	d.foreign.Store(false) // it may have been a value of the user's: the SDK will say
 	return sent
 }

@@ -1,10 +1,13 @@
 package interceptors
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/interceptor"
 )
 
 func TestHoldingTellsSinceWhen(t *testing.T) {
@@ -28,5 +31,33 @@ func TestHoldingTellsSinceWhen(t *testing.T) {
 	}
 	if _, holds := Holding(nil, 1); holds {
 		t.Error("no details hold")
+	}
+}
+
+// beats counts heartbeats.
+type beats struct {
+	interceptor.ActivityOutboundInterceptorBase
+	n int
+}
+
+func (b *beats) RecordHeartbeat(context.Context, ...any) { b.n++ }
+
+func TestUserCodeHasAWholeIntervalUntilItsFirstHeartbeat(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		timeout, waited time.Duration
+		want            int
+	}{
+		"it did not wait":        {timeout: 30 * time.Second, waited: time.Second},
+		"it waited":              {timeout: 30 * time.Second, waited: 19 * time.Second, want: 1},
+		"it needs no heartbeats": {waited: time.Hour},
+	} {
+		below := new(beats)
+		d := &details{below: below}
+		d.enter(t.Context(), activity.Info{HeartbeatTimeout: test.timeout}, test.waited)
+		d.beat(t.Context()) // no more: they are the user's
+		if below.n != test.want {
+			t.Errorf("%s: %d heartbeats, want %d", name, below.n, test.want)
+		}
 	}
 }

@@ -20,7 +20,7 @@ func (w *workerInterceptor) enter(ctx context.Context, c *call, next handler) (a
 	if c.hushed && c.policy.Lock != On { // the lock step says so itself
 		w.publishAttempt(ctx, c, notifier.StatusRunning, "")
 	}
-	c.details.enter()
+	c.details.enter(ctx, c.info, time.Since(c.began))
 	at, kind := c.timeout()
 	if at.IsZero() {
 		return next(ctx)
@@ -118,7 +118,7 @@ func (o *overrun) answer(ctx context.Context) {
 	o.begun = true
 	o.mu.Unlock()
 	defer close(o.done)
-	temporalClient := o.call.details.below.GetClient(ctx)
+	temporalClient := o.call.server(ctx)
 	if temporalClient == nil {
 		return // a test environment: the code's return has to do
 	}

@@ -89,6 +89,9 @@ func (w *workerInterceptor) lock(ctx context.Context, c *call, next handler) (an
 			return result, nil
 		}
 	}
+	if cause := context.Cause(ctx); err != nil && temporal.IsCanceledError(cause) {
+		return nil, cause // it was cancelled, whatever became of the lease
+	}
 	// The user's own error goes in as text: it is often that of the context
 	// that the loss ended, and must not be taken for a cancellation.
 	if err != nil {

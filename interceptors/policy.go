@@ -112,7 +112,12 @@ func newPolicies(fallback Policy, byType map[string]Policy) (policies, error) {
 	return policies{fallback: fallback, byType: maps.Clone(byType)}, errors.Join(errs...)
 }
 
-// of resolves call over type over default over built-in.
+// of resolves call over type over default over built-in. What the host says of all
+// activities in general is not meant for ours, which have no config and lock nothing.
 func (p policies) of(activityType string, call Policy) Policy {
-	return call.over(p.byType[activityType]).over(p.fallback).over(builtin)
+	fallback := p.fallback
+	if isOwn(activityType) {
+		fallback.Config, fallback.Lock, fallback.LockKey = Default, Default, ""
+	}
+	return call.over(p.byType[activityType]).over(fallback).over(builtin)
 }

@@ -42,6 +42,19 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
+// What a host says of all activities is not meant for those of this module.
+func TestPolicyOfOurOwnActivities(t *testing.T) {
+	t.Parallel()
+	name := ownPrefix + "ExtendConfigs"
+	general := Policy{Config: On, Lock: On, LockKey: "tenant", Status: Off, Pause: Off}
+	if got, want := policiesOf(t, general, nil).of(name, Policy{}), (Policy{Lock: Off, Status: Off, Pause: Off}); got != want {
+		t.Errorf("policy is %+v, want %+v", got, want)
+	}
+	if got := policiesOf(t, general, map[string]Policy{name: Critical}).of(name, Policy{}); got.Lock != On {
+		t.Errorf("policy is %+v, want the lock that its type was given", got)
+	}
+}
+
 func policiesOf(t *testing.T, fallback Policy, byType map[string]Policy) policies {
 	t.Helper()
 	p, err := newPolicies(fallback, byType)

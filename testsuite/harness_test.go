@@ -2,9 +2,12 @@ package testsuite_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 	"go.uber.org/goleak"
 
@@ -61,5 +64,27 @@ func TestEnvironmentsDoNotShareTheirRedis(t *testing.T) {
 	a.SaveConfigs(redisstate.Entry{ID: "only-in-a", Value: 1})
 	if _, err := b.Store().Get(t.Context(), redisstate.ID("only-in-a")); err == nil {
 		t.Error("the config of one environment is in another")
+	}
+}
+
+// Code that does not listen is told to be late; the client of Temporal's environment would
+// end the process if it were asked to say so.
+func TestActivityThatOverrunsItsTimeFailsItsTestOnly(t *testing.T) {
+	t.Parallel()
+	env := testsuite.NewWorkflowEnvironment(t, testsuite.Options{})
+	released := make(chan struct{})
+	env.RegisterActivityWithOptions(func(context.Context) error {
+		<-released
+		return nil
+	}, activity.RegisterOptions{Name: "late"})
+	time.AfterFunc(700*time.Millisecond, func() { close(released) }) // more than its time and the grace
+	env.ExecuteWorkflow(func(ctx workflow.Context) error {
+		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+			StartToCloseTimeout: 100 * time.Millisecond, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1},
+		})
+		return workflow.ExecuteActivity(interceptors.WithPolicy(ctx, interceptors.Critical), "late").Get(ctx, nil)
+	})
+	if app, ok := errors.AsType[*temporal.ApplicationError](env.GetWorkflowError()); !ok || app.Type() != interceptors.TimedOut {
+		t.Errorf("got %v; want %s", env.GetWorkflowError(), interceptors.TimedOut)
 	}
 }
