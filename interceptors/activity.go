@@ -67,7 +67,7 @@ func (a *activityInbound) ExecuteActivity(ctx context.Context, in *interceptor.E
 	if err != nil {
 		return nil, err
 	}
-	c.began, c.details = time.Now(), readDetails(ctx, a.below, c.info, c.mindsDetails())
+	c.began, c.details = time.Now(), readDetails(ctx, a.below, c.info, c.mindsDetails(), c.env.Limits != nil)
 	a.call = c
 	result, err := a.worker.attempts(ctx, c, func(ctx context.Context) (any, error) { return a.attempt(ctx, c) })
 	if errors.As(err, new(*answeredError)) {

@@ -84,6 +84,10 @@ func Holding(details *commonpb.Payloads, attempt int32) (since time.Time, holds 
 type details struct {
 	below interceptor.ActivityOutboundInterceptor // without us
 
+	// records tells that a record goes along: the activity was scheduled with the host's
+	// limits in its header, so the plugin is on all workers. Another one would take it
+	// for a detail of the user's.
+	records bool
 	given   int   // how many of the user's the attempt was given
 	outages int32 // attempts before this one that were none of the user's
 
@@ -108,8 +112,8 @@ const queued = time.Second
 
 // readDetails takes apart what earlier attempts left. Details that nobody needs
 // are left alone.
-func readDetails(ctx context.Context, below interceptor.ActivityOutboundInterceptor, info activity.Info, needed bool) *details {
-	d := &details{below: below}
+func readDetails(ctx context.Context, below interceptor.ActivityOutboundInterceptor, info activity.Info, needed, records bool) *details {
+	d := &details{below: below, records: records}
 	if !needed {
 		d.foreign.Store(true)
 		return d
@@ -254,7 +258,7 @@ func (d *details) send(ctx context.Context) (sent bool) {
 }
 
 func (d *details) all() []any {
-	if d.record == (record{}) {
+	if d.record == (record{}) || !d.records {
 		return d.user
 	}
 	return append(slices.Clip(d.user), d.record.payload())
@@ -294,7 +298,7 @@ func (d *details) carry(ctx context.Context, values []any) bool {
 	if len(values) == 1 && values[0] == nil {
 		d.user = nil // as the SDK takes it: no details
 	}
-	if d.record == (record{}) {
+	if d.record == (record{}) || !d.records {
 		return false
 	}
 	sent := d.send(ctx)

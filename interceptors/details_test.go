@@ -37,10 +37,34 @@ func TestHoldingTellsSinceWhen(t *testing.T) {
 // beats counts heartbeats.
 type beats struct {
 	interceptor.ActivityOutboundInterceptorBase
-	n int
+	n    int
+	last []any
 }
 
-func (b *beats) RecordHeartbeat(context.Context, ...any) { b.n++ }
+func (b *beats) RecordHeartbeat(_ context.Context, values ...any) { b.n, b.last = b.n+1, values }
+
+// A worker without the plugin would take the record for a detail of the user's.
+func TestRecordGoesAlongOnlyWhereThePluginIsOnAllWorkers(t *testing.T) {
+	t.Parallel()
+	for _, records := range []bool{false, true} {
+		below := new(beats)
+		d := &details{below: below, records: records, user: []any{"user's"}}
+		want := 1
+		if records {
+			want = 2
+		}
+		d.hold(t.Context(), 1, time.Now().Add(time.Minute))
+		if len(below.last) != want {
+			t.Errorf("records %v: a hold sends %v", records, below.last)
+		}
+		if carried := d.carry(t.Context(), []any{"again"}); carried != records {
+			t.Errorf("records %v: carried %v", records, carried)
+		}
+		if values := d.all(); len(values) != want || values[0] != "again" {
+			t.Errorf("records %v: %v", records, values)
+		}
+	}
+}
 
 func TestUserCodeHasAWholeIntervalUntilItsFirstHeartbeat(t *testing.T) {
 	t.Parallel()

@@ -30,14 +30,15 @@ type All struct {
 	mu        sync.Mutex
 	news      map[string]struct{} // workflow ids that were heard of and are not followed
 	following map[string]struct{}
-	left      map[string]position  // where those were that are followed no more
+	left      map[string]leftAt    // where those were that are followed no more
 	foreign   map[string]time.Time // of which there was nothing in the log: left alone until then
 	err       error
 }
 
 // SubscribeAll subscribes to every workflow id: to those that are active with a
 // snapshot of each, to those that begin while the subscription lives with all of their
-// events. It takes one reading of the
+// events (by the clocks of their publishers: of one that is behind, those that begin
+// in that time are told as the older ones are). It takes one reading of the
 // log for each, so it is for hundreds of workflows rather than for hundreds of
 // thousands. opts are those of Subscribe, After excepted. Errors as with Subscribe.
 func (h *Hub) SubscribeAll(ctx context.Context, opts ...SubscribeOption) (*All, error) {
@@ -54,7 +55,7 @@ func (h *Hub) SubscribeAll(ctx context.Context, opts ...SubscribeOption) (*All, 
 	defer h.running.Done()
 	a := &All{
 		hub: h, opts: opts, out: make(chan Event, 16), wake: make(chan struct{}, 1), began: time.Now(),
-		news: make(map[string]struct{}), following: make(map[string]struct{}), left: make(map[string]position), foreign: make(map[string]time.Time),
+		news: make(map[string]struct{}), following: make(map[string]struct{}), left: make(map[string]leftAt), foreign: make(map[string]time.Time),
 	}
 	a.ctx, a.cancel = context.WithCancel(ctx)
 	stop := context.AfterFunc(h.ctx, a.cancel)
@@ -201,7 +202,7 @@ func (a *All) listEnded() {
 		return
 	}
 	for _, id := range ids {
-		a.admit(id, a.fromBeginning())
+		a.readmit(id, a.fromBeginning())
 	}
 }
 
@@ -214,7 +215,7 @@ func (a *All) list(ctx context.Context, begin SubscribeOption) error {
 			return err
 		}
 		for _, id := range ids {
-			a.admit(id, begin)
+			a.readmit(id, begin)
 		}
 		if cursor = next; cursor == 0 {
 			return nil

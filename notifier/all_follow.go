@@ -18,6 +18,33 @@ const (
 	maxLeft = 10_000
 )
 
+// leftAt is where a workflow was that is followed no more.
+type leftAt struct {
+	position
+	over bool // it had ended
+}
+
+// readmit follows a workflow id that a list names. One that had ended when it was left is
+// followed only if its log has more: the list names it for a while yet, and as active
+// for as long as nobody publishes its end.
+func (a *All) readmit(id string, begin SubscribeOption) {
+	a.mu.Lock()
+	_, known := a.following[id]
+	at, left := a.left[id]
+	a.mu.Unlock()
+	switch {
+	case known:
+	case left && at.over:
+		a.running.Go(func() {
+			if a.unheard(id, at.position) {
+				a.admit(id, begin)
+			}
+		})
+	default:
+		a.admit(id, begin)
+	}
+}
+
 // admit follows a workflow id that is not followed yet, from where it was left if it
 // was.
 func (a *All) admit(id string, begin SubscribeOption) {
@@ -28,8 +55,8 @@ func (a *All) admit(id string, begin SubscribeOption) {
 	}
 	a.following[id] = struct{}{}
 	opts := slices.Clip(a.opts)
-	at, known := a.left[id]
-	if known {
+	at := a.left[id]
+	if at.position != (position{}) {
 		begin = After(at.epoch, at.id)
 	}
 	if begin != nil {
@@ -40,7 +67,7 @@ func (a *All) admit(id string, begin SubscribeOption) {
 
 // follow passes on the events of one workflow id, until it ended and its id is not used
 // again.
-func (a *All) follow(id string, opts []SubscribeOption, at position) {
+func (a *All) follow(id string, opts []SubscribeOption, at leftAt) {
 	s, err := a.subscribe(id, opts)
 	if err != nil {
 		a.leave(id, at)
@@ -49,7 +76,7 @@ func (a *All) follow(id string, opts []SubscribeOption, at position) {
 	at, quiet := a.passOn(s, at)
 	s.Close()
 	a.leave(id, at)
-	if quiet && a.unheard(id, at) {
+	if quiet && a.unheard(id, at.position) {
 		a.mu.Lock()
 		a.news[id] = struct{}{}
 		a.mu.Unlock()
@@ -59,10 +86,9 @@ func (a *All) follow(id string, opts []SubscribeOption, at position) {
 
 // passOn passes on the events of a subscription that goes on from at, and returns where
 // it stopped. quiet says that it did since nothing came.
-func (a *All) passOn(s *Subscription, at position) (end position, quiet bool) {
+func (a *All) passOn(s *Subscription, at leftAt) (end leftAt, quiet bool) {
 	ended := time.NewTimer(a.hub.lingering) // also if it is of another namespace, and nothing comes
 	defer ended.Stop()
-	over := false
 	for {
 		select {
 		case ev, ok := <-s.Events():
@@ -75,14 +101,14 @@ func (a *All) passOn(s *Subscription, at position) (end position, quiet bool) {
 				return at, false
 			}
 			if ev.ID > 0 {
-				at = position{ev.Epoch, ev.ID}
+				at.position = position{ev.Epoch, ev.ID}
 			}
 			switch {
 			case ev.EndsWorkflow():
-				over = true
+				at.over = true
 				ended.Reset(a.hub.lingering)
-			case !over || (ev.Kind == KindStatus && ev.OfWorkflow()): // else it comes late
-				over = false
+			case !at.over || (ev.Kind == KindStatus && ev.OfWorkflow()): // else it comes late
+				at.over = false
 				ended.Reset(a.hub.idling)
 			}
 		case <-ended.C:
@@ -93,7 +119,7 @@ func (a *All) passOn(s *Subscription, at position) (end position, quiet bool) {
 
 // leave notes where a workflow id was left that is followed no more. From now on its
 // bells are news.
-func (a *All) leave(id string, at position) {
+func (a *All) leave(id string, at leftAt) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.following, id)
@@ -103,7 +129,7 @@ func (a *All) leave(id string, at position) {
 	if len(a.foreign) >= maxLeft {
 		clear(a.foreign)
 	}
-	if at != (position{}) {
+	if at != (leftAt{}) {
 		a.left[id] = at
 		delete(a.foreign, id)
 	} else { // bells of another namespace; should it be used in ours, the list tells

@@ -1,6 +1,7 @@
 package notifier
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -95,34 +96,98 @@ func TestSubscribeAll_hears_of_what_came_while_it_left_an_id(t *testing.T) {
 	expect(t, whatComes(t, all, 1), []string{"again RUNNING"})
 }
 
+// A workflow whose end nobody published stays listed as active. Its end, which the source
+// told, is told once.
+func TestSubscribeAll_tells_the_end_that_only_the_source_knows_once(t *testing.T) {
+	t.Parallel()
+	_, client := embedded(t)
+	p := openPublisher(t, client, PublisherOptions{})
+	h := openHub(t, client, SubscriberOptions{CheckEvery: time.Hour, StatusEvery: 10 * time.Millisecond})
+	h.lingering = 100 * time.Millisecond
+	mustPublish(t, p, status("w", "", 0, StatusRunning))
+	mustFlush(t, p)
+	eventually(t, "it is listed", func() bool { return len(active(t, h, 10)) == 1 })
+	source := new(oracle)
+	source.say(final("w", "", StatusFailed))
+	all, err := h.SubscribeAll(t.Context(), WithStatusSource(source))
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, whatComes(t, all, 2), []string{"r RUNNING of a snapshot", "r FAILED"})
+	for range 3 {
+		eventually(t, "it is left", func() bool {
+			all.mu.Lock()
+			defer all.mu.Unlock()
+			return len(all.following) == 0
+		})
+		all.lookAgain()
+		eventually(t, "the list is read", func() bool { return !all.looks.Load() })
+	}
+	source.say()
+	mustPublish(t, p, status("other", "", 0, StatusRunning))
+	if ev := nextOfAll(t, all); ev.WorkflowID != "other" {
+		t.Errorf("it tells %+v again", ev)
+	}
+}
+
+func TestFailures_are_over_when_all_logs_are_read_again(t *testing.T) {
+	t.Parallel()
+	ctx, end := context.WithCancel(t.Context())
+	one, two := &feed{ctx: t.Context()}, &feed{ctx: ctx}
+	var f failures
+	for i, step := range []struct {
+		got, want bool
+	}{
+		{f.forget(one), false},
+		{f.note(one), true},
+		{f.note(two), false},
+		{f.note(one), false},
+		{f.forget(two), false},
+		{f.forget(one), true},
+	} {
+		if step.got != step.want {
+			t.Errorf("step %d: %v", i, step.got)
+		}
+	}
+	f.note(two)
+	if !f.any() {
+		t.Error("a log is not read")
+	}
+	end()
+	if f.forget(two); f.note(two) || f.any() {
+		t.Error("a feed that ended is a failure")
+	}
+}
+
 func TestAll_leave_remembers_where(t *testing.T) {
 	t.Parallel()
-	at, before := position{"e", 7}, position{"e", 3}
-	full := make(map[string]position, maxLeft)
+	at, before := leftAt{position: position{"e", 7}}, leftAt{position: position{"e", 3}, over: true}
+	full := make(map[string]leftAt, maxLeft)
 	for n := range maxLeft {
 		full[fmt.Sprint(n)] = before
 	}
 	far := time.Now().Add(time.Hour)
 	for name, test := range map[string]struct {
-		left    map[string]position
+		left    map[string]leftAt
 		foreign map[string]time.Time
-		at      position
-		want    map[string]position
+		at      leftAt
+		want    map[string]leftAt
 		ignored []string
 	}{
-		"the first":                    {nil, nil, at, map[string]position{"w": at}, nil},
-		"the next":                     {map[string]position{"v": before}, nil, at, map[string]position{"v": before, "w": at}, nil},
-		"again":                        {map[string]position{"w": before}, nil, at, map[string]position{"w": at}, nil},
-		"too many":                     {full, nil, at, map[string]position{"w": at}, nil},
-		"nothing was in its log":       {map[string]position{"v": before}, nil, position{}, map[string]position{"v": before}, []string{"w"}},
-		"now there is something in it": {nil, map[string]time.Time{"w": far, "x": far}, at, map[string]position{"w": at}, []string{"x"}},
-		"still there is nothing in it": {nil, map[string]time.Time{"w": far, "x": far}, position{}, map[string]position{}, []string{"w", "x"}},
+		"the first":                    {nil, nil, at, map[string]leftAt{"w": at}, nil},
+		"the next":                     {map[string]leftAt{"v": before}, nil, at, map[string]leftAt{"v": before, "w": at}, nil},
+		"again":                        {map[string]leftAt{"w": before}, nil, at, map[string]leftAt{"w": at}, nil},
+		"too many":                     {full, nil, at, map[string]leftAt{"w": at}, nil},
+		"nothing was in its log":       {map[string]leftAt{"v": before}, nil, leftAt{}, map[string]leftAt{"v": before}, []string{"w"}},
+		"only the source had its end":  {nil, nil, leftAt{over: true}, map[string]leftAt{"w": {over: true}}, nil},
+		"now there is something in it": {nil, map[string]time.Time{"w": far, "x": far}, at, map[string]leftAt{"w": at}, []string{"x"}},
+		"still there is nothing in it": {nil, map[string]time.Time{"w": far, "x": far}, leftAt{}, map[string]leftAt{}, []string{"w", "x"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := &All{
 				hub: &Hub{idling: time.Hour}, following: map[string]struct{}{"w": {}, "v": {}},
-				left: make(map[string]position), foreign: make(map[string]time.Time),
+				left: make(map[string]leftAt), foreign: make(map[string]time.Time),
 			}
 			maps.Copy(a.left, test.left)
 			maps.Copy(a.foreign, test.foreign)

@@ -101,7 +101,7 @@ func (f *feed) run() {
 			if f.ctx.Err() != nil {
 				return
 			}
-			f.hub.readFailed(err)
+			f.readFailed(err)
 			f.publish(nil, func() { f.failure = err })
 			timer.Reset(retry.next())
 			continue
@@ -313,7 +313,7 @@ func (f *feed) read(newest int, snapshot bool) (*view, error) {
 	defer cancel()
 	v, err := f.hub.log.read(ctx, f.workflowID, newest, snapshot)
 	if err == nil {
-		f.hub.readWell()
+		f.readWell()
 	}
 	return v, rediserr.Wrap(f.ctx, "notifier: read log", family, err)
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -28,7 +27,7 @@ type Hub struct {
 	ctx     context.Context
 	stop    context.CancelCauseFunc
 	running sync.WaitGroup // feeds and subscriptions
-	failing atomic.Bool    // the last reading of a log failed
+	failing failures       // the last readings that failed
 
 	lingering, idling time.Duration // of SubscribeAll
 
@@ -156,8 +155,8 @@ func (h *Hub) join(ctx context.Context, workflowID string, settings subscribeSet
 }
 
 // Connected tells whether Redis is there for the subscriptions: the pub/sub connection
-// and the last reading of a log. It is true while nobody subscribes.
-func (h *Hub) Connected() bool { return h.bus.Connected() && !h.failing.Load() }
+// and the last reading of each log. It is true while nobody subscribes.
+func (h *Hub) Connected() bool { return h.bus.Connected() && !h.failing.any() }
 
 // leave takes a subscription out, and ends the feed with its last one.
 func (f *feed) leave(s *Subscription) {
@@ -169,11 +168,9 @@ func (f *feed) leave(s *Subscription) {
 	f.mu.Unlock()
 	if last && f.hub.feeds[f.workflowID] == f {
 		delete(f.hub.feeds, f.workflowID)
-		if len(f.hub.feeds) == 0 {
-			f.hub.failing.Store(false) // nobody reads
-		}
 		f.registration.Close()
 		f.stop()
+		f.hub.failing.forget(f) // nobody reads
 	}
 }
 

@@ -1,17 +1,59 @@
 package notifier
 
-// readFailed notes that a log could not be read, once. It is tried again for as
-// long as there is a subscription.
-func (h *Hub) readFailed(err error) {
-	if h.ctx.Err() == nil && h.failing.CompareAndSwap(false, true) {
-		h.tel.Log.Warn("event log not read, trying again", "op", "read", "family", family, "error", err)
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// failures are the feeds whose log could not be read when it was last tried. While one
+// shard of a Cluster is away those of the others are read well.
+type failures struct {
+	n atomic.Int32 // of feeds
+
+	mu    sync.Mutex
+	feeds map[*feed]struct{}
+}
+
+func (f *failures) any() bool { return f.n.Load() > 0 }
+
+// note adds a feed. It is true for the first one. A feed that nobody needs any more is
+// none.
+func (f *failures) note(of *feed) (began bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if of.ctx.Err() != nil {
+		return false
+	}
+	if f.feeds == nil {
+		f.feeds = make(map[*feed]struct{})
+	}
+	f.feeds[of] = struct{}{}
+	return f.n.Swap(int32(len(f.feeds))) == 0
+}
+
+// forget takes a feed out. It is true for the last one.
+func (f *failures) forget(of *feed) (ended bool) {
+	if !f.any() {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.feeds, of)
+	return f.n.Swap(int32(len(f.feeds))) > 0 && len(f.feeds) == 0
+}
+
+// readFailed notes that the log could not be read; it is logged once for all logs. It is
+// tried again for as long as there is a subscription.
+func (f *feed) readFailed(err error) {
+	if f.hub.failing.note(f) {
+		f.hub.tel.Log.Warn("event log not read, trying again", "op", "read", "family", family, "error", err)
 	}
 }
 
-// readWell notes that a log could be read.
-func (h *Hub) readWell() {
-	if h.failing.Load() && h.failing.CompareAndSwap(true, false) {
-		h.tel.Log.Info("event log is read again", "op", "read", "family", family)
+// readWell notes that the log could be read.
+func (f *feed) readWell() {
+	if f.hub.failing.forget(f) {
+		f.hub.tel.Log.Info("event log is read again", "op", "read", "family", family)
 	}
 }
 

@@ -148,7 +148,7 @@ func (s *Subscription) next() ([]Event, bool) {
 		case len(events) > 0:
 			return events, s.ctx.Err() == nil
 		case err != nil && s.ctx.Err() == nil:
-			s.feed.hub.readFailed(err)
+			s.feed.readFailed(err)
 			_ = retry.wait(s.ctx) // next looks at ctx itself
 		case from == fromFeed:
 			select {
@@ -232,7 +232,7 @@ func (s *Subscription) read(ctx context.Context, newest int, snapshot bool) (*vi
 	defer cancel()
 	v, err := s.feed.hub.log.read(ctx, s.feed.workflowID, newest, snapshot)
 	if err == nil {
-		s.feed.hub.readWell()
+		s.feed.readWell()
 	}
 	return v, rediserr.Wrap(s.ctx, "notifier: read log", family, err)
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/compozy/temporal-redis/locking"
 	"github.com/compozy/temporal-redis/worker"
@@ -61,7 +62,7 @@ func writeJSON(s streams, held []locking.Held) error {
 		}
 		lines = append(lines, line)
 	}
-	encoder := json.NewEncoder(s.out)
+	encoder := json.NewEncoder(plainJSON{s.out})
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(lines)
 }
@@ -91,7 +92,7 @@ func writeTable(s streams, held []locking.Held, namespace string) error {
 // quoted is a name as it is, unless that would break the table or the terminal.
 func quoted(name string) string {
 	for _, r := range name {
-		if !strconv.IsPrint(r) {
+		if r == utf8.RuneError || !strconv.IsPrint(r) {
 			return strconv.Quote(name)
 		}
 	}

@@ -133,7 +133,7 @@ type shower interface {
 
 func (w *watching) show(s streams) shower {
 	if w.asJSON {
-		return &jsonLines{streams: s, encoder: json.NewEncoder(s.out)}
+		return &jsonLines{streams: s, encoder: json.NewEncoder(plainJSON{s.out})}
 	}
 	if w.all {
 		return screen.NewMany(s.out)
@@ -216,7 +216,7 @@ func (w *watching) follow(ctx context.Context, hub *notifier.Hub, events <-chan 
 				}
 			}
 		case <-silence.C:
-			if !w.all {
+			if !w.all && w.after == 0 {
 				_, _ = fmt.Fprintf(hints, "there are no events of %q yet; waiting for them (another id, --temporal-namespace or --namespace? --temporal asks the server)\n", w.id)
 			}
 		case <-settled.C:

@@ -85,7 +85,7 @@ func TestHeartbeatDetailsAreThoseOfTheHeartbeat(t *testing.T) {
 			if activity.HasHeartbeatDetails(ctx) {
 				var p progress
 				err := activity.GetHeartbeatDetails(ctx, &p)
-				found.Store(int32(p.Next)) //nolint:gosec // G115: 6 or 7
+				found.Store(int32(p.Next))
 				return err
 			}
 			p := &progress{Next: 6}
