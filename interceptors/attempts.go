@@ -28,6 +28,10 @@ func (w *workerInterceptor) attempts(ctx context.Context, c *call, next handler)
 	if c.isLast() {
 		defer func() {
 			if p := recover(); p != nil { // the SDK would have it tried again
+				if c.pausedUnheard(ctx) {
+					c.uncounted(ctx, false)
+					panic(p)
+				}
 				w.options.Logger.ErrorContext(ctx, "activity panicked in its last attempt", "op", "activity",
 					"activity_type", c.info.ActivityType.Name, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 				result, err = nil, temporal.NewNonRetryableApplicationError(fmt.Sprint(p), panicType, nil)
@@ -56,11 +60,7 @@ func (w *workerInterceptor) attempts(ctx context.Context, c *call, next handler)
 		}
 	}
 	if none {
-		c.leave(ctx, func(r *record) {
-			r.Outages++
-			r.Paused = plus(r.Paused, max(time.Since(c.began)-c.held, 0))
-			r.Attempt, r.Ended = c.info.Attempt, c.now().UnixNano()
-		})
+		c.uncounted(ctx, ctx.Err() != nil)
 		return nil, err
 	}
 	if !isFinal(counted) {
@@ -75,9 +75,13 @@ func isFinal(err error) bool {
 	return ok && app.NonRetryable()
 }
 
-// leave leaves a record to the next attempt.
-func (c *call) leave(ctx context.Context, change func(*record)) {
-	c.details.leave(ctx, c.server(ctx), c.info, change)
+// uncounted leaves to the next attempt that this one was none of the user's.
+func (c *call) uncounted(ctx context.Context, atOnce bool) {
+	c.details.leave(ctx, c.server(ctx), c.info, atOnce, func(r *record) {
+		r.Outages++
+		r.Paused = plus(r.Paused, max(time.Since(c.began)-c.held, 0))
+		r.Attempt, r.Ended = c.info.Attempt, c.now().UnixNano()
+	})
 }
 
 // isUsers tells whether the attempt is one of the user's: its code was entered. Code of
@@ -102,7 +106,7 @@ func (c *call) stopped(ctx context.Context) bool {
 // not to count.
 func (c *call) keepPauses(ctx context.Context) {
 	if _, bounded := c.end(); bounded && c.details.paused() > 0 && !c.details.carried() {
-		c.leave(ctx, func(*record) {})
+		c.details.leave(ctx, c.server(ctx), c.info, ctx.Err() != nil, func(*record) {})
 	}
 }
 

@@ -174,18 +174,17 @@ func (d *details) beat(ctx context.Context) {
 const leaveTimeout = 5 * time.Second
 
 // leave sends the record of an attempt that is about to end and was none of the
-// user's. The attempt's context may have ended, with its worker: then the SDK's
-// heartbeats do not arrive.
-func (d *details) leave(ctx context.Context, temporalClient client.Client, info activity.Info, change func(*record)) {
+// user's. Where the attempt's context has ended, with its worker, or its answer goes past
+// the SDK, the SDK's heartbeats do not arrive: it is to be sent atOnce then.
+func (d *details) leave(ctx context.Context, temporalClient client.Client, info activity.Info, atOnce bool, change func(*record)) {
 	d.mu.Lock()
 	change(&d.record)
 	d.record.goesOn()
-	ended := ctx.Err() != nil
-	if !ended {
+	if !atOnce {
 		d.send(ctx)
 	}
 	d.mu.Unlock()
-	if ended && temporalClient != nil {
+	if atOnce && temporalClient != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 		defer cancel()
 		_ = d.tell(ctx, temporalClient, info) // else the attempt counts as the user's

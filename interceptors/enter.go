@@ -79,7 +79,7 @@ func timedOut(kind enumspb.TimeoutType, last error, o temporal.ApplicationErrorO
 
 // timedOut is the error of this attempt.
 func (c *call) timedOut(kind enumspb.TimeoutType) error {
-	if kind != enumspb.TIMEOUT_TYPE_START_TO_CLOSE || c.isLast() || c.env.Limits.TimeoutEnds {
+	if kind != enumspb.TIMEOUT_TYPE_START_TO_CLOSE || c.env.Limits.TimeoutEnds {
 		return timedOut(kind, nil, temporal.ApplicationErrorOptions{NonRetryable: true})
 	}
 	return timedOut(kind, nil, temporal.ApplicationErrorOptions{NextRetryDelay: c.env.Limits.intervalAfter(c.attempt())})
@@ -124,7 +124,15 @@ func (o *overrun) answer(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	o.answered = temporalClient.CompleteActivity(ctx, o.call.info.TaskToken, nil, o.err) == nil
+	err := o.err
+	if o.call.isLast() && !isFinal(err) {
+		if o.call.pausedUnheard(ctx) {
+			o.call.uncounted(ctx, true)
+		} else {
+			err = rebuilt(err, temporal.ApplicationErrorOptions{NonRetryable: true})
+		}
+	}
+	o.answered = temporalClient.CompleteActivity(ctx, o.call.info.TaskToken, nil, err) == nil
 }
 
 // settle is how the attempt ended, given what its code returned.

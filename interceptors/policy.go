@@ -117,7 +117,7 @@ func newPolicies(fallback Policy, byType map[string]Policy) (policies, error) {
 func (p policies) of(activityType string, call Policy) Policy {
 	fallback := p.fallback
 	if isOwn(activityType) {
-		fallback.Config, fallback.Lock, fallback.LockKey = Default, Default, ""
+		fallback.Config, fallback.Lock, fallback.LockKey = Off, Off, ""
 	}
 	return call.over(p.byType[activityType]).over(fallback).over(builtin)
 }

@@ -47,7 +47,7 @@ func TestPolicyOfOurOwnActivities(t *testing.T) {
 	t.Parallel()
 	name := ownPrefix + "ExtendConfigs"
 	general := Policy{Config: On, Lock: On, LockKey: "tenant", Status: Off, Pause: Off}
-	if got, want := policiesOf(t, general, nil).of(name, Policy{}), (Policy{Lock: Off, Status: Off, Pause: Off}); got != want {
+	if got, want := policiesOf(t, general, nil).of(name, Policy{}), (Policy{Config: Off, Lock: Off, Status: Off, Pause: Off}); got != want {
 		t.Errorf("policy is %+v, want %+v", got, want)
 	}
 	if got := policiesOf(t, general, map[string]Policy{name: Critical}).of(name, Policy{}); got.Lock != On {

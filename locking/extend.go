@@ -55,7 +55,11 @@ func (c *quorumClaim) renew(ctx context.Context, i int, ttl time.Duration) error
 	}
 	err := c.nodes[i].extend(ctx, s.vote, ttl)
 	if errors.Is(err, errGone) {
-		c.set(i, seat{gone: true})
+		c.mu.Lock()
+		if !c.seats[i].leaving { // else a release of ours may be why
+			c.seats[i] = seat{gone: true}
+		}
+		c.mu.Unlock()
 	}
 	return err
 }

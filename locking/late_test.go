@@ -211,6 +211,56 @@ func TestRelease_behind_a_renewal_that_found_the_lease_gone_tells_so(t *testing.
 	}
 }
 
+// The renewal is still under way when the release begins, which comes behind it.
+func TestRelease_behind_a_renewal_that_is_under_way_tells_what_that_finds(t *testing.T) {
+	t.Parallel()
+	p := convene(t, 3)
+	c := p.take()
+	p.tasks.Wait()
+	for _, server := range p.servers {
+		server.FlushAll()
+	}
+	var opens []func()
+	for _, d := range p.doors {
+		opens = append(opens, d.close())
+	}
+	renewed := make(chan error, 1)
+	go func() { renewed <- c.extend(p.bounded(), DefaultTTL) }()
+	for _, n := range p.nodes { // it is in every lane
+		comes(t, func() bool {
+			n.lanes.mu.Lock()
+			defer n.lanes.mu.Unlock()
+			return len(n.lanes.last) > 0
+		})
+	}
+	released := make(chan error, 1)
+	go func() { released <- c.release(p.bounded(), nil) }()
+	comes(t, c.ended)
+	for _, open := range opens {
+		open()
+	}
+	if err := <-renewed; !errors.Is(err, errGone) {
+		t.Errorf("the renewal gave %v", err)
+	}
+	if err := <-released; !errors.Is(err, errGone) {
+		t.Errorf("the release gave %v", err)
+	}
+}
+
+// comes waits until something holds.
+func comes(t *testing.T, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-t.Context().Done():
+			t.Fatal("it does not come")
+		}
+	}
+}
+
 // noCopy is an ACL that lacks one command of a grant.
 type noCopy struct{}
 

@@ -15,11 +15,8 @@ var errFree = errors.New("the master has nothing of the claim")
 func (c *quorumClaim) release(ctx context.Context, waited func()) error {
 	c.mu.Lock()
 	c.over = true
-	standing, had := c.returned, c.returned
+	had := c.returned
 	for _, s := range c.seats {
-		if s.vote != nil {
-			standing++
-		}
 		if s.vote != nil || s.gone {
 			had++
 		}
@@ -44,10 +41,7 @@ func (c *quorumClaim) release(ctx context.Context, waited func()) error {
 			switch {
 			case err == nil:
 				released++
-			case errors.Is(err, errGone):
-				standing--
-				free++
-			case errors.Is(err, errFree):
+			case errors.Is(err, errGone), errors.Is(err, errFree):
 				free++
 			default:
 				failed = worse(failed, err)
@@ -79,10 +73,23 @@ func (c *quorumClaim) release(ctx context.Context, waited func()) error {
 	switch {
 	case !confirmed:
 		return failed
-	case had > 0 && standing < min(had, c.majority()):
+	case had > 0 && had-c.gone() < min(had, c.majority()):
 		return errGone
 	}
 	return nil
+}
+
+// gone is how many votes were lost: a renewal that was under way when the release began
+// may have found that out, too.
+func (c *quorumClaim) gone() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.seats {
+		if s.gone {
+			n++
+		}
+	}
+	return n
 }
 
 func (c *quorumClaim) pending() bool {

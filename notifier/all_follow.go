@@ -21,7 +21,8 @@ const (
 // leftAt is where a workflow was that is followed no more.
 type leftAt struct {
 	position
-	over bool // it had ended
+	over bool   // it had ended
+	run  string // which run of it
 }
 
 // readmit follows a workflow id that a list names. One that had ended when it was left is
@@ -105,9 +106,9 @@ func (a *All) passOn(s *Subscription, at leftAt) (end leftAt, quiet bool) {
 			}
 			switch {
 			case ev.EndsWorkflow():
-				at.over = true
+				at.over, at.run = true, ev.RunID
 				ended.Reset(a.hub.lingering)
-			case !at.over || (ev.Kind == KindStatus && ev.OfWorkflow()): // else it comes late
+			case !at.over || (ev.Kind == KindStatus && ev.OfWorkflow()) || (ev.RunID != "" && ev.RunID != at.run): // else it comes late
 				at.over = false
 				ended.Reset(a.hub.idling)
 			}

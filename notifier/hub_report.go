@@ -33,9 +33,6 @@ func (f *failures) note(of *feed) (began bool) {
 
 // forget takes a feed out. It is true for the last one.
 func (f *failures) forget(of *feed) (ended bool) {
-	if !f.any() {
-		return false
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.feeds, of)
@@ -52,7 +49,7 @@ func (f *feed) readFailed(err error) {
 
 // readWell notes that the log could be read.
 func (f *feed) readWell() {
-	if f.hub.failing.forget(f) {
+	if f.hub.failing.any() && f.hub.failing.forget(f) {
 		f.hub.tel.Log.Info("event log is read again", "op", "read", "family", family)
 	}
 }

@@ -73,7 +73,7 @@ func (c *connection) environment(env lookup) lookup {
 			return "", false
 		}
 		value, ok := env(name)
-		if url, _ := env("REDIS_URL"); name == "REDIS_SENTINEL_MASTER" && url == "" {
+		if url, _ := env("REDIS_URL"); name == "REDIS_SENTINEL_MASTER" && url == "" && !strings.Contains(c.url, "+sentinel://") {
 			return "", false // of the Redis that is not named
 		}
 		if name == "REDIS_URL" && value == "" {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -83,7 +84,9 @@ func launch(ctx context.Context, options Options) (*Server, error) {
 		err = s.waitServing(ctx, append([]string{"default"}, options.Namespaces...))
 	}
 	if err == nil && options.Nice != 0 {
-		_ = s.process.StandBack(options.Nice) // refused where this process stands back further
+		if err = s.process.StandBack(options.Nice); errors.Is(err, fs.ErrPermission) {
+			err = nil // this process stands back further
+		}
 	}
 	if err != nil {
 		s.Stop()
@@ -136,7 +139,7 @@ func (s *Server) waitServing(ctx context.Context, namespaces []string) error {
 		if err == nil && s.process.Running() {
 			return nil
 		}
-		if ctx.Err() == nil {
+		if ctx.Err() == nil || why == nil {
 			why = err
 		}
 		timer := time.NewTimer(delay)

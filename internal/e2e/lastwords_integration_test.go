@@ -28,43 +28,72 @@ import (
 // silent is a worker whose log tests do not look at.
 func silent(o *worker.Options) { o.Logger = slog.New(slog.DiscardHandler) }
 
+// pausable runs one activity under a lock, once.
+func pausable(ctx workflow.Context, limit time.Duration) error {
+	o := compozys
+	o.StartToCloseTimeout = limit
+	o.RetryPolicy = &temporal.RetryPolicy{MaximumAttempts: 1}
+	ctx = interceptors.WithTask(workflow.WithActivityOptions(ctx, o), "only")
+	return workflow.ExecuteActivity(interceptors.WithPolicy(ctx, interceptors.Critical), "count").Get(ctx, nil)
+}
+
 // An operator pauses an activity, whose last attempt then fails and has not heard of it.
 func TestPauseThatAnAttemptDidNotHearOfComesBeforeTheLimits(t *testing.T) {
 	t.Parallel()
-	ctx := bounded(t)
-	s := newStage(t, redistest.Start(t).URL(), silent)
-	var entered atomic.Int32
-	began, goOn := make(chan struct{}), make(chan struct{})
-	s.work(t, func(r sdkworker.Registry) {
-		r.RegisterWorkflow(guarded)
-		r.RegisterActivityWithOptions(func(context.Context) error {
-			if entered.Add(1) > 1 {
-				return nil
+	for name, test := range map[string]struct {
+		limit time.Duration
+		fails func(ctx context.Context, released <-chan struct{}) error
+	}{
+		"after an error": {limit: time.Minute, fails: func(context.Context, <-chan struct{}) error { return errors.New("as planned") }},
+		"after a panic":  {limit: time.Minute, fails: func(context.Context, <-chan struct{}) error { panic("as planned") }},
+		"out of time": {limit: 3 * time.Second, fails: func(ctx context.Context, _ <-chan struct{}) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}},
+		"out of time, and deaf": {limit: 3 * time.Second, fails: func(_ context.Context, released <-chan struct{}) error {
+			<-released
+			return nil
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx := bounded(t)
+			s := newStage(t, redistest.Start(t).URL(), silent)
+			var entered atomic.Int32
+			began, goOn, released := make(chan struct{}), make(chan struct{}), make(chan struct{})
+			s.work(t, func(r sdkworker.Registry) {
+				r.RegisterWorkflow(pausable)
+				r.RegisterActivityWithOptions(func(ctx context.Context) error {
+					if entered.Add(1) > 1 {
+						return nil
+					}
+					close(began)
+					<-goOn
+					return test.fails(ctx, released)
+				}, activity.RegisterOptions{Name: "count"})
+			})
+			run := s.start(ctx, t, pausable, test.limit)
+			<-began
+			operator, execution := s.client.WorkflowService(), &commonpb.WorkflowExecution{WorkflowId: run.GetID()}
+			if _, err := operator.PauseActivity(ctx, &workflowservice.PauseActivityRequest{
+				Namespace: "default", Execution: execution, Activity: &workflowservice.PauseActivityRequest_Type{Type: "count"},
+			}); err != nil {
+				t.Fatal(err)
 			}
-			close(began)
-			<-goOn
-			return errors.New("as planned")
-		}, activity.RegisterOptions{Name: "count"})
-	})
-	run := s.start(ctx, t, guarded, interceptors.Critical, time.Duration(0))
-	<-began
-	operator, execution := s.client.WorkflowService(), &commonpb.WorkflowExecution{WorkflowId: run.GetID()}
-	if _, err := operator.PauseActivity(ctx, &workflowservice.PauseActivityRequest{
-		Namespace: "default", Execution: execution, Activity: &workflowservice.PauseActivityRequest_Type{Type: "count"},
-	}); err != nil {
-		t.Fatal(err)
-	}
-	close(goOn)
-	untilPending(ctx, t, s.client, run, "it is paused", func(a *workflowpb.PendingActivityInfo) bool {
-		return a.GetState() == enums.PENDING_ACTIVITY_STATE_PAUSED
-	})
-	if _, err := operator.UnpauseActivity(ctx, &workflowservice.UnpauseActivityRequest{
-		Namespace: "default", Execution: execution, Activity: &workflowservice.UnpauseActivityRequest_Type{Type: "count"},
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if err := run.Get(ctx, nil); err != nil || entered.Load() != 2 {
-		t.Errorf("%v after %d entries; want two, the second once it may go on", err, entered.Load())
+			close(goOn)
+			untilPending(ctx, t, s.client, run, "it is paused", func(a *workflowpb.PendingActivityInfo) bool {
+				return a.GetState() == enums.PENDING_ACTIVITY_STATE_PAUSED
+			})
+			close(released)
+			if _, err := operator.UnpauseActivity(ctx, &workflowservice.UnpauseActivityRequest{
+				Namespace: "default", Execution: execution, Activity: &workflowservice.UnpauseActivityRequest_Type{Type: "count"},
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if err := run.Get(ctx, nil); err != nil || entered.Load() != 2 {
+				t.Errorf("%v after %d entries; want two, the second once it may go on", err, entered.Load())
+			}
+		})
 	}
 }
 

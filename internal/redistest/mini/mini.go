@@ -8,6 +8,7 @@
 package mini
 
 import (
+	"errors"
 	"syscall"
 	"testing"
 
@@ -16,17 +17,28 @@ import (
 	"github.com/compozy/temporal-redis/internal/loopback"
 )
 
+// portAttempts bounds the ports that are tried: one may be taken before the server listens,
+// see package loopback.
+const portAttempts = 5
+
 // Start runs an empty server until the end of the test. Its time moves by FastForward.
 func Start(tb testing.TB) *miniredis.Miniredis {
 	tb.Helper()
-	port, err := loopback.Port()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	server := miniredis.NewMiniRedis()
-	if err := server.StartAddr(loopback.Address(port)); err != nil {
+	var server *miniredis.Miniredis
+	var port int
+	for n := 1; ; n++ {
+		var err error
+		if port, err = loopback.Port(); err != nil {
+			tb.Fatal(err)
+		}
+		server = miniredis.NewMiniRedis()
+		if err = server.StartAddr(loopback.Address(port)); err == nil {
+			break
+		}
 		loopback.Release(port)
-		tb.Fatal(err)
+		if n == portAttempts || !errors.Is(err, syscall.EADDRINUSE) {
+			tb.Fatal(err)
+		}
 	}
 	tb.Cleanup(func() {
 		server.Close()
