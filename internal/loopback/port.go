@@ -47,6 +47,28 @@ func Port() (int, error) {
 	return 0, fmt.Errorf("%w between %d and %d after %d attempts", ErrNoPort, firstPort, lastPort, attempts)
 }
 
+// tries bounds the ports of Listen.
+const tries = 5
+
+// Listen calls listen with a port of Port, and with another one if somebody took it before
+// listen did (EADDRINUSE), five in all. It returns the port, which is to be given to Release,
+// or the last error. It is safe for concurrent use.
+func Listen(listen func(port int) error) (int, error) {
+	for n := 1; ; n++ {
+		port, err := Port()
+		if err != nil {
+			return 0, err
+		}
+		if err = listen(port); err == nil {
+			return port, nil
+		}
+		Release(port)
+		if n == tries || !errors.Is(err, syscall.EADDRINUSE) {
+			return 0, err
+		}
+	}
+}
+
 // Release lets Port give this port out again. Releasing twice is fine.
 func Release(port int) {
 	taken.Lock()

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -157,4 +158,32 @@ func TestPortIsFreeWhileProcessesStart(t *testing.T) {
 	}
 	cancel()
 	starting.Wait()
+}
+
+func TestListen_tries_another_port_if_one_is_taken(t *testing.T) {
+	t.Parallel()
+	taken := &net.OpError{Op: "listen", Err: syscall.EADDRINUSE}
+	for name, test := range map[string]struct {
+		fails int // first
+		with  error
+		calls int
+		good  bool
+	}{
+		"free":            {calls: 1, good: true},
+		"taken once":      {fails: 1, with: taken, calls: 2, good: true},
+		"taken each time": {fails: tries, with: taken, calls: tries},
+		"another mistake": {fails: 1, with: syscall.EACCES, calls: 1},
+	} {
+		calls := 0
+		port, err := Listen(func(int) error {
+			if calls++; calls <= test.fails {
+				return test.with
+			}
+			return nil
+		})
+		if calls != test.calls || (err == nil) != test.good || (port > 0) != test.good {
+			t.Errorf("%s: port %d, %v after %d calls", name, port, err, calls)
+		}
+		Release(port)
+	}
 }

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -86,26 +85,15 @@ func Start(tb testing.TB, target string) *Proxy {
 func Run(target string) (*Proxy, error) {
 	p := &Proxy{target: target, links: map[*link]struct{}{}}
 	p.ctx, p.end = context.WithCancel(context.Background())
-	for n := 1; ; n++ {
-		var err error
-		if p.port, err = loopback.Port(); err != nil {
-			p.end()
-			return nil, err
-		}
-		if err = p.listen(); err == nil {
-			return p, nil
-		}
-		loopback.Release(p.port)
-		if n == portAttempts || !errors.Is(err, syscall.EADDRINUSE) {
-			p.end()
-			return nil, err
-		}
+	if _, err := loopback.Listen(func(port int) error {
+		p.port = port
+		return p.listen()
+	}); err != nil {
+		p.end()
+		return nil, err
 	}
+	return p, nil
 }
-
-// portAttempts bounds the ports that are tried: one may be taken before the proxy listens,
-// see package loopback.
-const portAttempts = 5
 
 // Addr is the host:port that clients dial.
 func (p *Proxy) Addr() string { return loopback.Address(p.port) }

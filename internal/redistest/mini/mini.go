@@ -8,7 +8,6 @@
 package mini
 
 import (
-	"errors"
 	"syscall"
 	"testing"
 
@@ -17,28 +16,16 @@ import (
 	"github.com/compozy/temporal-redis/internal/loopback"
 )
 
-// portAttempts bounds the ports that are tried: one may be taken before the server listens,
-// see package loopback.
-const portAttempts = 5
-
 // Start runs an empty server until the end of the test. Its time moves by FastForward.
 func Start(tb testing.TB) *miniredis.Miniredis {
 	tb.Helper()
 	var server *miniredis.Miniredis
-	var port int
-	for n := 1; ; n++ {
-		var err error
-		if port, err = loopback.Port(); err != nil {
-			tb.Fatal(err)
-		}
+	port, err := loopback.Listen(func(port int) error {
 		server = miniredis.NewMiniRedis()
-		if err = server.StartAddr(loopback.Address(port)); err == nil {
-			break
-		}
-		loopback.Release(port)
-		if n == portAttempts || !errors.Is(err, syscall.EADDRINUSE) {
-			tb.Fatal(err)
-		}
+		return server.StartAddr(loopback.Address(port))
+	})
+	if err != nil {
+		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
 		server.Close()
