@@ -29,7 +29,9 @@ func (s *Store) putAside(ctx context.Context, batch []*writing, inherit bool) er
 	cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, w := range kept {
 			key, ttl := s.aside(w.ref.ID, w.old.sum), w.old.ttl.Milliseconds()
-			held[i] = p.GetRange(ctx, key, 0, int64(headBytes+maxSealBytes-1))
+			if w.envelope.keys.newest() != nil {
+				held[i] = p.GetRange(ctx, key, 0, int64(headBytes+maxSealBytes-1))
+			}
 			p.Do(ctx, "set", key, w.kept, "px", ttl, "nx")
 			p.Do(ctx, "pexpire", key, ttl, "gt")
 			s.listAside(w).add(ctx, p)
@@ -52,8 +54,11 @@ func (s *Store) putAside(ctx context.Context, batch []*writing, inherit bool) er
 func (s *Store) sealAgain(ctx context.Context, kept []*writing, held []*redis.StringCmd) error {
 	old := make(map[*writing]value)
 	for i, w := range kept {
+		if held[i] == nil || w.stale {
+			continue
+		}
 		raw, _ := held[i].Bytes()
-		if v, err := decodeHeader(raw); err == nil && !w.stale && w.envelope.keys.newest() != nil && !w.envelope.current(v.head, v.body) {
+		if v, err := decodeHeader(raw); err == nil && !w.envelope.current(v.head, v.body) {
 			v.payload = w.old.payload
 			old[w] = v
 		}
