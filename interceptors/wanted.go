@@ -13,8 +13,8 @@ import (
 )
 
 // askEach is about how often the server is asked whether an attempt that holds, or
-// waits for a lock, is still wanted; past twice that, it is half of the wait so far. A worker hears of a cancellation by the answers to its heartbeats
-// only, and the SDK sends them no more often than every 30 s where the host set no
+// waits for a lock, is still wanted; past twice that, it is half of the wait so far. A
+// worker hears of a cancellation by the answers to its heartbeats only, and the SDK sends them no more often than every 30 s where the host set no
 // heartbeat time-out: later than most waits end.
 const askEach = 2 * time.Second
 

@@ -77,7 +77,7 @@ type seat struct {
 	// leaving says that a release was sent and it is not known what came of it: if the
 	// master does not know the vote then, that may be why.
 	leaving bool
-	gone    bool // it lost the vote since it was granted: a renewal told so
+	gone    bool // it lost the vote since it was granted: a renewal or a release told so
 	// text is what stands behind the token there. A command that arrives late, of an
 	// attempt whose outcome is not known, so changes nothing; and a release that
 	// arrives late does not take what was obtained after it.

@@ -47,8 +47,8 @@
 // grant has a higher number. A store that remembers the highest number it saw
 // and refuses lower ones is therefore safe from a holder that does not know yet
 // that it lost, from the moment on at which the later one was there: so a holder
-// goes to it before it reads what it will change, too. This rests on the clock of Redis, which is the floor of the
-// numbers: a counter that is lost, together with a clock that is set back or within
+// goes to it before it reads what it will change, too. This rests on the clock of
+// Redis, which is the floor of the numbers: a counter that is lost, together with a clock that is set back or within
 // a tenth of a second of its making (a second, where a clock of ours was just set
 // by less than that), may start again below it.
 //

@@ -247,6 +247,25 @@ func TestRelease_behind_a_renewal_that_is_under_way_tells_what_that_finds(t *tes
 	}
 }
 
+// A renewal that is overtaken by a release whose answer is lost finds nothing: that is no
+// loss.
+func TestRenewal_behind_a_release_whose_answer_was_lost_is_no_loss(t *testing.T) {
+	t.Parallel()
+	p, posts := posted(t, 1)
+	c := p.take()
+	posts[0].set(silent)
+	if err := c.release(p.bounded(), nil); !errors.Is(err, ErrUnavailable) {
+		t.Fatalf("the first release gave %v", err)
+	}
+	posts[0].set(arrives)
+	if err := c.extend(p.bounded(), DefaultTTL); !errors.Is(err, errGone) {
+		t.Errorf("the renewal gave %v", err)
+	}
+	if err := c.release(p.bounded(), nil); err != nil {
+		t.Errorf("it was held to the end, and the release gives %v", err)
+	}
+}
+
 // comes waits until something holds.
 func comes(t *testing.T, holds func() bool) {
 	t.Helper()

@@ -130,6 +130,37 @@ func TestSubscribeAll_tells_the_end_that_only_the_source_knows_once(t *testing.T
 	}
 }
 
+// A run that was reset says nothing of itself at first, only of its tasks. Its end, which
+// only the source may know, is still to come.
+func TestSubscribeAll_follows_a_run_of_which_it_hears_by_its_tasks_only(t *testing.T) {
+	t.Parallel()
+	_, client := embedded(t)
+	p := openPublisher(t, client, PublisherOptions{})
+	h := openHub(t, client, SubscriberOptions{CheckEvery: time.Hour})
+	h.lingering, h.idling = 50*time.Millisecond, 50*time.Millisecond
+	all, err := h.SubscribeAll(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := func(over bool) {
+		t.Helper()
+		eventually(t, "it is left", func() bool {
+			all.mu.Lock()
+			defer all.mu.Unlock()
+			at, known := all.left["w"]
+			return known && len(all.following) == 0 && at.over == over
+		})
+	}
+	mustPublish(t, p, run("one", StatusRunning, false), run("one", StatusFailed, true))
+	expect(t, whatComes(t, all, 2), []string{"one RUNNING", "one FAILED"})
+	left(true)
+	task := status("w", "t", 1, StatusRunning)
+	task.RunID = "two"
+	mustPublish(t, p, task)
+	expect(t, whatComes(t, all, 1), []string{"two RUNNING"})
+	left(false)
+}
+
 func TestFailures_are_over_when_all_logs_are_read_again(t *testing.T) {
 	t.Parallel()
 	ctx, end := context.WithCancel(t.Context())

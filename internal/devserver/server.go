@@ -125,8 +125,8 @@ var (
 )
 
 // waitServing returns when all services have started and the frontend answers for
-// every namespace. It does so before the other services have: should one of them
-// not start in time then the server ends with a workflow under way.
+// every namespace. The frontend alone says little: it answers before the others have
+// started, and should one of them not do so in time, the server ends, whatever runs.
 func (s *Server) waitServing(ctx context.Context, namespaces []string) error {
 	connection, err := client.NewLazyClient(client.Options{HostPort: s.Addr(), Logger: silent{}, ConnectionOptions: Connection()})
 	if err != nil {
