@@ -36,9 +36,10 @@ type All struct {
 }
 
 // SubscribeAll subscribes to every workflow id: to those that are active with a
-// snapshot of each, to those that begin while the subscription lives with all of their
-// events (by the clocks of their publishers: of one that is behind, those that begin
-// in that time are told as the older ones are). It takes one reading of the
+// snapshot of each and what is published from now on, to those that begin while the
+// subscription lives with all of their events. (From now on is by the clocks of the
+// publishers: what one that is behind publishes in that time may come as a snapshot, and
+// what one that is ahead has published before may come as news.) It takes one reading of the
 // log for each, so it is for hundreds of workflows rather than for hundreds of
 // thousands. opts are those of Subscribe, After excepted. Errors as with Subscribe.
 func (h *Hub) SubscribeAll(ctx context.Context, opts ...SubscribeOption) (*All, error) {
@@ -69,7 +70,11 @@ func (h *Hub) SubscribeAll(ctx context.Context, opts ...SubscribeOption) (*All, 
 		err = registration.Wait(waiting)
 	}
 	if err == nil {
-		err = a.list(waiting, nil)
+		begin := a.fromBeginning()
+		if settings.begin == atStart { // as it was asked for
+			begin = nil
+		}
+		err = a.list(waiting, begin)
 	}
 	if err != nil {
 		unhear()
@@ -151,7 +156,8 @@ func (a *All) takeNews() {
 }
 
 // fromBeginning begins with all events of a log that began with us, and with the states
-// of an older one.
+// of an older one as they were when we began and what came since. (The log is read some
+// time later.)
 func (a *All) fromBeginning() SubscribeOption {
 	return func(s *subscribeSettings) {
 		FromStart()(s)
@@ -206,8 +212,8 @@ func (a *All) listEnded() {
 	}
 }
 
-// list follows the workflow ids that are listed as active. begin is how; nil is with a
-// snapshot.
+// list follows the workflow ids that are listed as active. begin is how; nil is as the
+// options of the subscription say.
 func (a *All) list(ctx context.Context, begin SubscribeOption) error {
 	for cursor := uint64(0); ; {
 		ids, next, err := a.hub.Active(ctx, cursor, 100)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // briefly is a hub that soon stops following what ended, and a subscription to all that
@@ -287,5 +289,42 @@ func TestAll_unheard_is_what_there_is_to_tell(t *testing.T) {
 				t.Errorf("it says %v", got)
 			}
 		})
+	}
+}
+
+// What is published once SubscribeAll has returned is news, however late the log is read.
+func TestSubscribeAll_tells_what_comes_before_it_reads_as_news(t *testing.T) {
+	t.Parallel()
+	server, client := embedded(t)
+	p := openPublisher(t, client, PublisherOptions{})
+	mustPublish(t, p, status("w", "", 0, StatusRunning), status("w", "a", 1, StatusRunning))
+	mustFlush(t, p)
+	slow := slowReader{make(chan struct{})}
+	reader := clientOf(t, server)
+	reader.AddHook(slow)
+	h := openHub(t, reader, SubscriberOptions{Timeout: patience})
+	eventually(t, "it is listed", func() bool { return len(active(t, h, 10)) == 1 })
+	all, err := h.SubscribeAll(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustPublish(t, p, status("w", "a", 1, StatusWaiting), status("w", "a", 1, StatusSuccess), run("r", StatusSuccess, true))
+	mustFlush(t, p)
+	close(slow.now)
+	expect(t, whatComes(t, all, 5), []string{"r RUNNING of a snapshot", "r RUNNING of a snapshot", "r WAITING", "r SUCCESS", "r SUCCESS"})
+}
+
+// slowReader has logs read only from some moment on.
+type slowReader struct{ now chan struct{} }
+
+func (slowReader) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (slowReader) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (r slowReader) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Name() == "lrange" }) {
+			<-r.now
+		}
+		return next(ctx, cmds)
 	}
 }

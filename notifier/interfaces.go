@@ -30,7 +30,16 @@ type subscribeSettings struct {
 	begin  beginning
 	from   position
 	source StatusSource // nil: none
-	since  time.Time    // not zero: atStart only for a log that is not older
+	since  time.Time    // not zero: of a log that is older, atStart tells what was then as states
+}
+
+// olderThanUs tells whether a log was there before the subscription.
+func (s *subscribeSettings) olderThanUs(v *view) bool {
+	if s.since.IsZero() || v.epoch == "" {
+		return false
+	}
+	start, known := firstID(v.epoch)
+	return !known || start < s.since.UnixMicro()
 }
 
 // beginning is where a subscription begins.

@@ -9,7 +9,8 @@ import (
 // PacedPublisher passes events on to another publisher, the progress of a task at most
 // once in an interval: of what comes in between, the last is passed on when the
 // interval is over. Other events pass at once, behind what was held back of their task.
-// Safe for concurrent use.
+// It remembers each task that had progress until it is dropped itself: make one per
+// activity attempt, or per workflow. Safe for concurrent use.
 type PacedPublisher struct {
 	next  Publisher
 	every time.Duration

@@ -252,26 +252,6 @@ func TestPublisher_tells_each_gap_once_although_the_reply_was_lost(t *testing.T)
 	}
 }
 
-func TestPublisher_does_not_let_one_bad_workflow_hold_up_the_others(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := newTestSink()
-		p := testPublisher(t, s, PublisherOptions{Concurrency: 1})
-		s.refuse["bad"] = replyError("WRONGTYPE Operation against a key holding the wrong kind of value")
-		mustPublish(t, p, status("bad", "a", 1, StatusRunning), status("good", "a", 1, StatusRunning))
-		if err := p.Close(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		expect(t, s.told(t, "good"), []string{"a RUNNING"})
-		if got := testutil.ToFloat64(p.tel.Metrics.PublishErrors.WithLabelValues("permanent")); got != 1 {
-			t.Errorf("%v permanent errors counted; want 1", got)
-		}
-		if got := testutil.ToFloat64(p.tel.Metrics.PublishDrops); got != 1 {
-			t.Errorf("%v drops counted; want 1", got)
-		}
-	})
-}
-
 func TestPublisher_waits_for_an_operator(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -201,6 +201,23 @@ func (q *queue) done(b batch) {
 	q.release(m)
 }
 
+// refuse tells that Redis will never take the batch. The next events of its workflow id
+// tell that it is missing, as they tell what it was to tell; if none wait, nothing is kept.
+func (q *queue) refuse(b batch) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	m := b.mailbox
+	q.count(-len(m.sending))
+	m.sending = nil
+	m.uncertain, m.tried = false, gap{}
+	if len(m.items) > 0 {
+		m.dropped += len(b.items)
+	} else {
+		m.dropped -= b.gap.dropped
+	}
+	q.release(m)
+}
+
 // giveBack puts the batch back in front, to be sent again.
 func (q *queue) giveBack(b batch) {
 	q.mu.Lock()

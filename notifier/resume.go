@@ -37,7 +37,7 @@ func catchUpFrom(workflowID string, begin beginning, from position, lost bool, v
 	c.broken = broken
 	switch reason := gapBefore(from, lost, v); {
 	case begin == atSnapshot:
-		c.events = snapshotEvents(v, entries, false)
+		c.events = snapshotEvents(v, entries, len(entries))
 	case begin == atStart:
 		c.addEntries(entries, 0)
 	case reason == "":
@@ -45,9 +45,25 @@ func catchUpFrom(workflowID string, begin beginning, from position, lost bool, v
 	default:
 		c.gap = reason
 		gap := Event{Kind: KindGap, WorkflowID: workflowID, Epoch: v.epoch, Reason: reason, Time: time.Now().UTC()}
-		c.events = append([]Event{gap}, snapshotEvents(v, entries, true)...)
+		c.events = append([]Event{gap}, snapshotEvents(v, entries, 0)...)
 		c.addEntries(entries, 0)
 	}
+	return c
+}
+
+// catchUpSince computes what a subscription has to be told that began at a time at which
+// the log was there already, and reads it only now: the states of then, and every entry
+// since, by the clocks of the publishers.
+func catchUpSince(since time.Time, v *view) catchUp {
+	c := catchUp{end: position{epoch: v.epoch, id: v.seq}}
+	entries, broken := readEntries(v, newHistory())
+	c.broken = broken
+	news := slices.IndexFunc(entries, func(e logEntry) bool { return !e.skip && !e.event.Time.Before(since) })
+	if news < 0 {
+		news = len(entries)
+	}
+	c.events = snapshotEvents(v, entries, news)
+	c.addEntries(entries[news:], 0)
 	return c
 }
 
@@ -105,20 +121,19 @@ func (c *catchUp) addEntries(entries []logEntry, after int64) {
 	}
 }
 
-// snapshotEvents are the current states as events, in the order of their ids;
-// those older than the log have none and come first. Who comes back with any of
-// these ids is served rightly. olderOnly leaves out what the log itself will
-// tell.
-func snapshotEvents(v *view, entries []logEntry, olderOnly bool) []Event {
-	inLog := latestInLog(entries)
+// snapshotEvents are the states of the tasks before entries[upTo] as events, in the order
+// of their ids; those older than the log have none and come first. Who comes back with any
+// of these ids is served rightly. A state that came about later is left out, since the
+// entry itself is told.
+func snapshotEvents(v *view, entries []logEntry, upTo int) []Event {
+	inLog, before := latestInLog(entries), latestInLog(entries[:upTo])
 	var events []Event
 	add := func(kind Kind, known *entry) {
-		ev := known.Event
-		if newer, ok := inLog[latest{kind, ev.TaskKey()}]; ok && scoreOf(&newer) >= scoreOf(&ev) {
-			if olderOnly {
+		ev, of := known.Event, latest{kind, known.TaskKey()}
+		if newer, ok := inLog[of]; ok && scoreOf(&newer) >= scoreOf(&ev) {
+			if ev, ok = before[of]; !ok {
 				return
 			}
-			ev = newer
 		}
 		ev.Epoch, ev.Snapshot = v.epoch, true
 		events = append(events, ev)

@@ -103,6 +103,58 @@ func TestCatchUpFrom_tells_what_is_missing_and_no_more(t *testing.T) {
 	}
 }
 
+// What is published after a subscription to all began, and before it reads the log, is
+// news.
+func TestCatchUpSince_tells_what_came_since_as_news(t *testing.T) {
+	t.Parallel()
+	v := testView(t, "100-x", []string{"old"}, 101, 103) // 101 happened at 2 s
+	append1 := func(at int, s Status) {
+		e := &entry{Event: status("w", "102", 1, s)}
+		e.Time = time.Unix(int64(at), 0)
+		body, err := e.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.bodies, v.seq = append(v.bodies, body), v.seq+1
+		for i := range v.states {
+			if v.states[i].key == e.TaskKey() {
+				v.states[i].score, v.states[i].event = scoreOf(&e.Event), e
+			}
+		}
+	}
+	append1(7, StatusWaiting)
+	append1(8, StatusSuccess)
+	for name, test := range map[string]struct {
+		since int
+		want  []string
+	}{
+		"all of it was there":        {9, []string{"old RUNNING*", "101 RUNNING*", "103 RUNNING*", "102 SUCCESS*"}},
+		"two came since":             {6, []string{"old RUNNING*", "101 RUNNING*", "102 RUNNING*", "103 RUNNING*", "102 WAITING", "102 SUCCESS"}},
+		"one did, of a task of then": {8, []string{"old RUNNING*", "101 RUNNING*", "103 RUNNING*", "102 WAITING*", "102 SUCCESS"}},
+		"what is new is no state":    {3, []string{"old RUNNING*", "101 RUNNING*", "102 RUNNING", "103 RUNNING", "102 WAITING", "102 SUCCESS"}},
+		"all of the log did":         {0, []string{"old RUNNING*", "101 RUNNING", "102 RUNNING", "103 RUNNING", "102 WAITING", "102 SUCCESS"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := catchUpSince(time.Unix(int64(test.since), 0), v)
+			var got []string
+			for _, ev := range c.events {
+				what := ev.TaskID + " " + string(ev.Status)
+				if ev.Snapshot {
+					what += "*"
+				}
+				got = append(got, what)
+			}
+			if !slices.Equal(got, test.want) {
+				t.Errorf("got  %q\nwant %q", got, test.want)
+			}
+			if want := (position{"100-x", 105}); c.end != want {
+				t.Errorf("ends at %+v; want %+v", c.end, want)
+			}
+		})
+	}
+}
+
 func TestView_sees_a_log_that_went_back(t *testing.T) {
 	t.Parallel()
 	v := &view{epoch: "e", seq: 12, bodies: []string{"ten", "eleven", "twelve"}}

@@ -125,7 +125,7 @@ func (p *BackgroundPublisher) settle(b batch, c *circuit, err error) {
 		p.tel.Metrics.PublishDrops.Add(float64(len(b.items)))
 		p.tel.Log.Error("events dropped: they cannot be published",
 			"op", "publish", "family", family, "events", len(b.items), "error", p.wrap(err))
-		p.queue.done(b)
+		p.queue.refuse(b)
 	}
 }
 

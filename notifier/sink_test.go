@@ -20,8 +20,9 @@ type testSink struct {
 	unlisted bool  // enlist does not answer
 	listed   map[string]bool
 	refuse   map[string]error
-	loseNext bool // run the next append, and lose its reply
-	hang     bool // no reply until the context ends
+	once     error // the next append is refused with it
+	loseNext bool  // run the next append, and lose its reply
+	hang     bool  // no reply until the context ends
 
 	lose map[string]func() // by workflow id: as loseNext; called meanwhile
 
@@ -41,6 +42,10 @@ func (s *testSink) append(ctx context.Context, workflowID string, records []reco
 		return 0, err
 	}
 	if err := s.refuse[workflowID]; err != nil {
+		return 0, err
+	}
+	if err := s.once; err != nil {
+		s.once = nil
 		return 0, err
 	}
 	if s.away[s.owners[workflowID]] {

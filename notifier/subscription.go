@@ -185,12 +185,12 @@ func (s *Subscription) resync(ctx context.Context, begin beginning) ([]Event, er
 	if err != nil {
 		return nil, err
 	}
-	if since := s.settings.since; begin == atStart && !since.IsZero() {
-		if start, known := firstID(v.epoch); !known || start < since.UnixMicro() {
-			begin = atSnapshot
-		}
+	var c catchUp
+	if begin == atStart && s.settings.olderThanUs(v) {
+		c = catchUpSince(s.settings.since, v)
+	} else {
+		c = catchUpFrom(f.workflowID, begin, at, lost, v)
 	}
-	c := catchUpFrom(f.workflowID, begin, at, lost, v)
 	f.hub.unreadable(c.broken)
 	f.hub.missed(c.gap)
 	f.mu.Lock()
