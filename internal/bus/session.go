@@ -20,7 +20,8 @@ import (
 func (b *Bus) session(attempts int) (listened bool, err error) {
 	ctx, cancel := context.WithCancel(b.ctx)
 	s := &session{
-		bus: b, ctx: ctx, links: make(map[string]*link), have: make(map[string]*link), away: make(map[string]time.Time), broken: make(chan brokenLink, 16),
+		bus: b, ctx: ctx, broken: make(chan brokenLink, 16), opened: make(chan openedLink),
+		links: make(map[string]*link), opening: make(map[string]bool), have: make(map[string]*link), away: make(map[string]time.Time),
 	}
 	defer func() {
 		cancel()
@@ -39,9 +40,11 @@ func (b *Bus) session(attempts int) (listened bool, err error) {
 		probe += "{" + strconv.Itoa(attempts) + "}"
 	}
 	if b.options.Sharded == nil {
-		if _, err := s.open("", probe, b.client.Subscribe(ctx)); err != nil {
+		l, err := s.open(probe, b.client.Subscribe(ctx))
+		if err != nil {
 			return false, err
 		}
+		s.adopt("", l)
 	}
 	return false, s.keep()
 }
@@ -51,15 +54,17 @@ func (b *Bus) session(attempts int) (listened bool, err error) {
 type session struct {
 	bus       *Bus
 	ctx       context.Context //nolint:containedctx // the session's own life
-	receivers sync.WaitGroup
+	receivers sync.WaitGroup  // and who opens a connection
 	broken    chan brokenLink
+	opened    chan openedLink
 	listened  atomic.Bool
 
 	// Only keep's goroutine uses these.
-	links map[string]*link     // by the owner's address; "" if they are not sharded
-	have  map[string]*link     // by the channels that were asked for
-	away  map[string]time.Time // owners that are left alone until then
-	lack  bool                 // a channel could not be asked for
+	links   map[string]*link     // by the owner's address; "" if they are not sharded
+	opening map[string]bool      // owners to which there will be one, or an error
+	have    map[string]*link     // by the channels that were asked for
+	away    map[string]time.Time // owners that are left alone until then
+	lack    bool                 // a channel could not be asked for
 }
 
 // brokenLink is a connection that ended.
@@ -68,11 +73,17 @@ type brokenLink struct {
 	err  error
 }
 
-// open begins to receive on a connection. If we may not use the probe's channel, a PING
-// has to do: it finds a dead connection, not a server that publishers have left.
-func (s *session) open(owner, probe string, pubsub *redis.PubSub) (*link, error) {
+// openedLink is what came of opening a connection to an owner.
+type openedLink struct {
+	owner string
+	link  *link
+	err   error
+}
+
+// open makes a connection. If we may not use the probe's channel, a PING has to do: it
+// finds a dead connection, not a server that publishers have left.
+func (s *session) open(probe string, pubsub *redis.PubSub) (*link, error) {
 	l := &link{session: s, pubsub: pubsub, probe: probe, leaving: make(map[string]int)}
-	s.links[owner] = l
 	var err error
 	switch err = l.ring(); rediserr.Classify(s.ctx, err) {
 	case rediserr.OK:
@@ -82,10 +93,29 @@ func (s *session) open(owner, probe string, pubsub *redis.PubSub) (*link, error)
 		err = s.command(func(ctx context.Context) error { return pubsub.Ping(ctx) })
 	}
 	if err != nil {
+		_ = pubsub.Close() // what it says of a connection that is not used is of no interest
 		return nil, err
 	}
-	s.receivers.Go(func() { l.fail(l.receive()) })
 	return l, nil
+}
+
+// openOwner makes a connection to an owner of slots, for keep. One that hangs keeps
+// nobody from the others.
+func (s *session) openOwner(owner, probe string, pubsub *redis.PubSub) {
+	l, err := s.open(probe, pubsub)
+	select {
+	case s.opened <- openedLink{owner, l, err}:
+	case <-s.ctx.Done():
+		if l != nil {
+			_ = pubsub.Close()
+		}
+	}
+}
+
+// adopt begins to receive on a connection.
+func (s *session) adopt(owner string, l *link) {
+	s.links[owner] = l
+	s.receivers.Go(func() { l.fail(l.receive()) })
 }
 
 // ownerRest is how long the owner of a slot is left alone that cannot be listened to.
@@ -142,6 +172,12 @@ func (s *session) keep() error {
 			if owner, ok := s.ownerOf(broken.link); ok {
 				s.drop(owner, broken.err)
 			}
+		case o := <-s.opened:
+			if delete(s.opening, o.owner); o.err != nil {
+				s.drop(o.owner, o.err)
+			} else {
+				s.adopt(o.owner, o.link)
+			}
 		case <-s.bus.changed:
 		case <-probe.C:
 			for _, l := range s.links {
@@ -175,7 +211,13 @@ func (s *session) reconcile() (idle bool, err error) {
 		l := s.have[unwanted[0]]
 		l.leave(unwanted[:n])
 		if err := s.command(func(ctx context.Context) error { return s.bus.unsubscribe(ctx, l.pubsub, unwanted[:n]) }); err != nil {
-			return false, err
+			owner, ok := s.ownerOf(l)
+			if !ok || s.bus.options.Sharded == nil || s.ctx.Err() != nil {
+				return false, err
+			}
+			s.drop(owner, err)
+			unwanted = slices.DeleteFunc(unwanted, func(name string) bool { return s.have[name] == nil })
+			continue
 		}
 		for _, name := range unwanted[:n] {
 			delete(s.have, name)
@@ -206,8 +248,7 @@ func (s *session) ask(names []string) error {
 		return nil
 	case err != nil:
 		return err
-	case l == nil: // it is left alone
-		s.lack = true
+	case l == nil: // not yet
 		return nil
 	}
 	for _, name := range names {
@@ -217,7 +258,7 @@ func (s *session) ask(names []string) error {
 }
 
 // linkFor is the connection for a channel, and the address of its owner. It is nil if
-// that is left alone for now.
+// that is left alone for now, or the connection is being opened: then keep is told.
 func (s *session) linkFor(name string) (owner string, l *link, err error) {
 	sharded := s.bus.options.Sharded
 	if sharded == nil {
@@ -231,12 +272,16 @@ func (s *session) linkFor(name string) (owner string, l *link, err error) {
 	if l := s.links[owner]; l != nil {
 		return owner, l, nil
 	}
-	if time.Now().Before(s.away[owner]) {
-		return owner, nil, nil
+	switch {
+	case s.opening[owner]:
+	case time.Now().Before(s.away[owner]):
+		s.lack = true
+	default:
+		s.opening[owner] = true
+		// The probe shares the slot of the channel, and so its owner.
+		s.receivers.Go(func() { s.openOwner(owner, s.bus.options.Probe+"{"+tagOf(name)+"}", node.SSubscribe(s.ctx)) })
 	}
-	// The probe shares the slot of the channel, and so its owner.
-	l, err = s.open(owner, s.bus.options.Probe+"{"+tagOf(name)+"}", node.SSubscribe(s.ctx))
-	return owner, l, err
+	return owner, nil, nil
 }
 
 // tagOf is the part of a name that decides on its slot.
