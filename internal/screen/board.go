@@ -49,6 +49,7 @@ type board struct {
 	workflow     notifier.Event
 	events, gaps int
 	many         bool // workflows
+	forgotten    forgotten
 }
 
 // apply takes an event in. It returns the row that the event is about, nil for
@@ -62,7 +63,8 @@ func (b *board) apply(ev notifier.Event) *row {
 	key := ev.WorkflowID + " " + ev.TaskKey()
 	r, ok := b.rows[key]
 	if !ok {
-		r = &row{order: len(b.rows), event: ev, run: b.meet(ev)}
+		b.makeRoom()
+		r = &row{order: b.events, event: ev, run: b.meet(ev)}
 		b.rows[key] = r
 	}
 	r.touched = b.events
@@ -85,8 +87,9 @@ func (b *board) apply(ev notifier.Event) *row {
 	return r
 }
 
-// tasks is how many rows are not the workflow's own.
+// tasks is how many rows are, or were, not the workflow's own.
 func (b *board) tasks() (n int) {
+	n = b.forgotten.tasks
 	for _, r := range b.rows {
 		if !r.event.OfWorkflow() {
 			n++

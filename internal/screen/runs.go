@@ -31,6 +31,7 @@ func (r *run) compare(other *run) int {
 // runs are those of one workflow id.
 type runs struct {
 	byID    map[string]*run
+	met     int  // how many there were
 	current *run // the one that began last
 }
 
@@ -47,7 +48,8 @@ func (b *board) meet(ev notifier.Event) *run {
 	r := all.byID[ev.RunID]
 	switch {
 	case r == nil:
-		r = &run{id: ev.RunID, began: ev.Time, order: len(all.byID)}
+		all.met++
+		r = &run{id: ev.RunID, began: ev.Time, order: all.met}
 		all.byID[ev.RunID] = r
 	case ev.Time.Before(r.began):
 		r.began = ev.Time

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -117,6 +118,9 @@ func (s *Screen) Draw(events ...notifier.Event) error {
 			s.late = append(s.late, now.Sub(ev.Time))
 		}
 	}
+	if surplus := len(s.late) - maxLate; surplus > maxLate/4 {
+		s.late = slices.Delete(s.late, 0, surplus)
+	}
 	return nil
 }
 
@@ -127,7 +131,7 @@ func (s *Screen) Events() int { return s.board.events }
 func (s *Screen) Tasks() int { return s.board.tasks() }
 
 // Latencies are the times from each event's making to the end of the drawing
-// that showed it.
+// that showed it, of the last 100,000 at least.
 func (s *Screen) Latencies() []time.Duration { return s.late }
 
 const clock = "15:04:05.000"
@@ -201,7 +205,7 @@ func (s *Screen) table(height int) []string {
 		}
 		lines = append(lines, s.paint(b.line(r), r.event.Status))
 	}
-	footer := fmt.Sprintf("%d tasks, %d events, %d gaps, %d rows not shown", b.tasks(), b.events, b.gaps, len(b.rows)-len(rows))
+	footer := fmt.Sprintf("%d tasks, %d events, %d gaps, %d rows not shown", b.tasks(), b.events, b.gaps, len(b.rows)-len(rows)+b.forgotten.rows)
 	return append(lines, footer+s.away.footer())
 }
 
