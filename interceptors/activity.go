@@ -69,7 +69,12 @@ func (a *activityInbound) ExecuteActivity(ctx context.Context, in *interceptor.E
 	}
 	c.began, c.details = time.Now(), readDetails(ctx, a.below, c.info, c.mindsDetails(), c.env.Limits != nil)
 	a.call = c
-	result, err := a.worker.attempts(ctx, c, func(ctx context.Context) (any, error) { return a.attempt(ctx, c) })
+	res, release, closed := a.worker.host.Enter()
+	if closed == nil {
+		defer release() // behind the last words of the attempt
+		c.res = res
+	}
+	result, err := a.worker.attempts(ctx, c, func(ctx context.Context) (any, error) { return a.attempt(ctx, c, closed) })
 	if errors.As(err, new(*answeredError)) {
 		return nil, activity.ErrResultPending // the server has its answer
 	}
@@ -82,23 +87,21 @@ func (c *call) mindsDetails() bool {
 		(c.env.Limits != nil || c.policy.Lock == On || c.policy.pauses(c.info.ActivityType.Name, c.env.Ref != nil))
 }
 
-// attempt takes the resources for the time of the attempt and runs the chain.
-func (a *activityInbound) attempt(ctx context.Context, c *call) (any, error) {
+// attempt runs the chain. closed is why there are no resources; nil: there are.
+func (a *activityInbound) attempt(ctx context.Context, c *call, closed error) (any, error) {
 	user := func(ctx context.Context) (any, error) {
 		return a.worker.enter(ctx, c, func(ctx context.Context) (any, error) { return a.Next.ExecuteActivity(ctx, c.in) })
 	}
-	res, release, err := a.worker.host.Enter()
-	if err != nil {
+	if closed != nil {
 		if c.wantsConfig() || c.policy.Lock == On || c.policy.pauses(c.info.ActivityType.Name, c.env.Ref != nil) {
 			c.outage = true
-			return nil, notRunning(err)
+			return nil, notRunning(closed)
 		}
 		// Polled before the worker's stop and started after it: it loses its
 		// events, not an attempt.
 		return user(ctx)
 	}
-	defer release()
-	c.res = res
+	res := c.res
 	if err := c.checkNamespace(); err != nil {
 		return nil, err
 	}

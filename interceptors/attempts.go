@@ -22,6 +22,7 @@ func (w *workerInterceptor) attempts(ctx context.Context, c *call, next handler)
 	if c.env.Limits == nil || c.info.IsLocalActivity {
 		return next(ctx)
 	}
+	c.excuseGate()
 	if err := c.exhausted(ctx); err != nil {
 		return nil, err
 	}
@@ -143,6 +144,16 @@ func (c *call) end() (at time.Time, bounded bool) {
 		return time.Time{}, false
 	}
 	return c.info.ScheduledTime.Add(plus(l.ScheduleToClose, c.details.paused())), true
+}
+
+// excuseGate takes for a pause what the attempts waited because their worker took none
+// while Redis was away. Where one of the user's came before, no record says so.
+func (c *call) excuseGate() {
+	if c.res.GatedFor == nil || c.info.ScheduledTime.IsZero() {
+		return
+	}
+	scheduled := c.began.Add(-c.info.StartedTime.Sub(c.info.ScheduledTime)) // by our clock
+	c.details.pausedAtLeast(c.res.GatedFor(c.info.TaskQueue, scheduled))
 }
 
 // exhausted refuses an attempt past the host's limits, which the attempt before

@@ -215,6 +215,13 @@ func (d *details) paused() time.Duration {
 	return d.record.Paused
 }
 
+// pausedAtLeast raises it: what is known of all of it may hold in part what was noted.
+func (d *details) pausedAtLeast(known time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.record.Paused = max(d.record.Paused, known)
+}
+
 // carried tells whether the user's code sent a heartbeat, with the record. It need not
 // be sent again then, and must not: the values may not be by now what they were.
 func (d *details) carried() bool {

@@ -15,7 +15,8 @@
 //
 // Which steps an activity type gets is data, a Policy per type, which workflow
 // code can override per call with WithPolicy. An activity that uses nothing of
-// ours runs as if the plugin were not there.
+// ours runs as if the plugin were not there, unless its worker is of another
+// Temporal namespace than the one that the keys are named after: that is refused.
 //
 // Promises: workflow code does no I/O and adds no command and no event to
 // history, so a history recorded without the plugin replays with it and the

@@ -32,6 +32,9 @@ type Resources struct {
 	// whether that does and leases can be had. nil: nobody knows, and each attempt
 	// finds out for itself.
 	Health, LockHealth Availability
+	// GatedFor tells for how long since then this process took no activities of a task
+	// queue because Redis was away, as far as it knows. nil: it takes them always.
+	GatedFor func(taskQueue string, since time.Time) time.Duration
 }
 
 // Sessions opens the session of an execution without I/O.
@@ -50,7 +53,7 @@ type Host interface {
 	Publisher() notifier.Publisher
 }
 
-// ErrInvalidOptions is wrapped by New's errors.
+// ErrInvalidOptions is wrapped by the errors of NewWorker, NewClient and Options.Validate.
 var ErrInvalidOptions = errors.New("invalid options")
 
 // Options are the settings of the interceptors. The zero value works.

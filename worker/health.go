@@ -3,6 +3,7 @@ package worker
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/compozy/temporal-redis/redisstate"
 )
@@ -22,6 +23,7 @@ type health struct {
 	locks   []*redisstate.Health // none, the leases' own connection, or the lock masters
 
 	mu      sync.Mutex
+	away    absences
 	changed chan struct{} // closed and replaced when a connection changes
 	started bool
 	stop    chan struct{}
@@ -82,8 +84,16 @@ func (h *health) follow(one *redisstate.Health) {
 func (h *health) look() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.away.note(time.Now(), !h.Available())
 	close(h.changed)
 	h.changed = make(chan struct{})
+}
+
+// awaySince is for how long Redis was not available since then.
+func (h *health) awaySince(then time.Time) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.away.since(then, time.Now())
 }
 
 // close ends what start began. The connections end their own part when they are

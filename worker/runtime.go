@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,7 @@ type runtime struct {
 	locks             *locking.Manager
 	publisher         *notifier.BackgroundPublisher
 	health            *health       // watches from the first start of a worker on
+	gated             []string      // task queues with a slot gate
 	busy              inflight      // activities that use the runtime, of all workers
 	done              chan struct{} // closed when everything is
 	inspected         atomic.Bool   // Redis was looked at closely and found good
@@ -41,7 +43,7 @@ type runtime struct {
 
 // open makes the runtime without any network I/O.
 func open(ctx context.Context, o Options, temporalNamespace string) (_ *runtime, err error) {
-	rt := &runtime{log: o.Logger, done: make(chan struct{})}
+	rt := &runtime{log: o.Logger, gated: o.GatedTaskQueues, done: make(chan struct{})}
 	if o.Redis.Namespace == "" {
 		rt.temporalNamespace = temporalNamespace
 		o.Redis.Namespace = keys.NamespaceFor(temporalNamespace)
@@ -115,8 +117,16 @@ func (rt *runtime) looked() bool { return rt.inspected.Load() && rt.lockMasters.
 func (rt *runtime) resources() interceptors.Resources {
 	return interceptors.Resources{
 		Store: rt.store, Sessions: rt.sessions, Locks: rt.locks, Publisher: rt.publisher, TemporalNamespace: rt.temporalNamespace,
-		Health: rt.conn.Health(), LockHealth: rt.health,
+		Health: rt.conn.Health(), LockHealth: rt.health, GatedFor: rt.gatedFor,
 	}
+}
+
+// gatedFor is for how long the slot gate of a task queue was closed since then.
+func (rt *runtime) gatedFor(taskQueue string, since time.Time) time.Duration {
+	if !slices.Contains(rt.gated, taskQueue) {
+		return 0
+	}
+	return rt.health.awaySince(since)
 }
 
 func (rt *runtime) subscriber() (*notifier.Hub, error) {

@@ -14,6 +14,7 @@ import (
 	"go.temporal.io/sdk/client"
 	sdklog "go.temporal.io/sdk/log"
 	sdkworker "go.temporal.io/sdk/worker"
+	"google.golang.org/grpc"
 
 	"github.com/compozy/temporal-redis/internal/devserver"
 	"github.com/compozy/temporal-redis/notifier"
@@ -34,8 +35,9 @@ type stage struct {
 	queue  string
 }
 
-// newStage connects a plugin and a client. It ends with the test.
-func newStage(t *testing.T, redisURL string, change func(*worker.Options)) *stage {
+// newStage connects a plugin and a client, by a connection that has some more options. It
+// ends with the test.
+func newStage(t *testing.T, redisURL string, change func(*worker.Options), dial ...grpc.DialOption) *stage {
 	t.Helper()
 	o := worker.Options{
 		Redis:       redisstate.Options{URL: redisURL},
@@ -53,7 +55,9 @@ func newStage(t *testing.T, redisURL string, change func(*worker.Options)) *stag
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := client.Dial(client.Options{HostPort: temporalAddr, Logger: quiet, ConnectionOptions: devserver.Connection(), Plugins: []client.Plugin{plugin}})
+	connection := devserver.Connection()
+	connection.DialOptions = dial
+	c, err := client.Dial(client.Options{HostPort: temporalAddr, Logger: quiet, ConnectionOptions: connection, Plugins: []client.Plugin{plugin}})
 	if err != nil {
 		t.Fatal(err)
 	}

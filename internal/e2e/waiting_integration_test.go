@@ -18,6 +18,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	sdkworker "go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
+	"google.golang.org/grpc"
 
 	"github.com/compozy/temporal-redis/interceptors"
 	"github.com/compozy/temporal-redis/internal/redistest"
@@ -45,7 +46,7 @@ type barred struct {
 	entered atomic.Int32
 }
 
-func bar(ctx context.Context, t *testing.T, policy interceptors.Policy, beat time.Duration, change func(*worker.Options)) *barred {
+func bar(ctx context.Context, t *testing.T, policy interceptors.Policy, beat time.Duration, change func(*worker.Options), dial ...grpc.DialOption) *barred {
 	t.Helper()
 	b := &barred{}
 	b.stage = newStage(t, redistest.Start(t).URL(), func(o *worker.Options) {
@@ -53,7 +54,7 @@ func bar(ctx context.Context, t *testing.T, policy interceptors.Policy, beat tim
 		if change != nil {
 			change(o)
 		}
-	})
+	}, dial...)
 	b.worker = b.serve(t)
 	locks, err := b.plugin.Locks(ctx)
 	if err != nil {
@@ -116,6 +117,62 @@ func TestWorkerThatStopsWhileItWaitsForALockUsesNoAttempt(t *testing.T) {
 			t.Errorf("nobody cancelled it, and it is told %+v", ev)
 		}
 	}
+}
+
+// heldBack keeps heartbeats from the server until they may go.
+type heldBack struct {
+	from     atomic.Bool
+	asked    chan struct{}
+	released chan struct{}
+}
+
+func (h *heldBack) intercept(ctx context.Context, method string, in, out any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if _, beats := in.(*workflowservice.RecordActivityTaskHeartbeatRequest); beats && h.from.Load() {
+		select {
+		case h.asked <- struct{}{}:
+		default:
+		}
+		select {
+		case <-h.released:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return invoke(ctx, method, in, out, conn, opts...)
+}
+
+// A process that ends when its worker has stopped takes nothing with it that the next
+// attempt has to know.
+func TestWorkerHasStoppedWhenItsAttemptsHaveSaidTheirLastWord(t *testing.T) {
+	t.Parallel()
+	ctx := bounded(t)
+	held := &heldBack{asked: make(chan struct{}, 1), released: make(chan struct{})}
+	b := bar(ctx, t, interceptors.Critical, 0, nil, grpc.WithChainUnaryInterceptor(held.intercept))
+	held.from.Store(true)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		b.worker.Stop()
+	}()
+	select {
+	case <-held.asked:
+	case <-ctx.Done():
+		t.Fatal("the attempt says nothing")
+	}
+	select {
+	case <-stopped:
+		t.Error("the worker stops before the server has heard of the attempt")
+	case <-time.After(time.Second):
+	}
+	close(held.released)
+	select {
+	case <-stopped:
+	case <-ctx.Done():
+		t.Fatal("the worker does not stop")
+	}
+	untilPending(ctx, t, b.client, b.run, "the attempt is none of the user's", func(a *workflowpb.PendingActivityInfo) bool {
+		return len(a.GetHeartbeatDetails().GetPayloads()) == 1
+	})
 }
 
 // A worker hears of a cancellation by heartbeats, which an activity without a time-out
