@@ -256,7 +256,7 @@ func TestTheUsersLimitsHoldThroughOutages(t *testing.T) {
 		"time-outs":                              {Words: []string{"late"}, Attempts: 2, Start: 5 * sec, Away: []int{1}},
 		"time-outs of code that does not listen": {Words: []string{"deaf"}, Attempts: 2, Start: 5 * sec, Away: []int{0}},
 		"a time-out is never tried again":        {Words: []string{"late"}, Types: []string{"TemporalTimeout:StartToClose"}, Start: 5 * sec, Away: []int{0}},
-		"the whole time is over while it fails":  {Words: []string{"plain", "late"}, Start: 10 * sec, Whole: 10 * sec, Away: []int{0}},
+		"the whole time is over while it fails":  {Words: []string{"plain", "late"}, Start: 20 * sec, Whole: 20 * sec, Away: []int{0}},
 		"the whole time is over while it works":  {Words: []string{"late"}, Whole: 6 * sec, Away: []int{0}},
 		"heartbeat details":                      {Words: []string{"beat one", "plain", "beat two", "ok"}, Start: 30 * sec, Beat: 20 * sec, Away: []int{0, 1, 2, 3}},
 		"heartbeat details of the last attempt":  {Words: []string{"beat one", "ok"}, Attempts: 2, Start: 30 * sec, Away: []int{1}},
