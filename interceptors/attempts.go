@@ -22,7 +22,7 @@ func (w *workerInterceptor) attempts(ctx context.Context, c *call, next handler)
 	if c.env.Limits == nil || c.info.IsLocalActivity {
 		return next(ctx)
 	}
-	c.excuseGate()
+	c.excuseGate(ctx)
 	if err := c.exhausted(ctx); err != nil {
 		return nil, err
 	}
@@ -146,14 +146,22 @@ func (c *call) end() (at time.Time, bounded bool) {
 	return c.info.ScheduledTime.Add(plus(l.ScheduleToClose, c.details.paused())), true
 }
 
-// excuseGate takes for a pause what the attempts waited because their worker took none
-// while Redis was away. Where one of the user's came before, no record says so.
-func (c *call) excuseGate() {
-	if c.res.GatedFor == nil || c.info.ScheduledTime.IsZero() {
+// excuseGate takes for a pause what this attempt waited because its worker took none while
+// Redis was away. If the one before was of the user's, no record says when that ended, so
+// the server is asked.
+func (c *call) excuseGate(ctx context.Context) {
+	if _, bounded := c.end(); !bounded || c.res.GatedFor == nil || c.info.Attempt == 1 || c.details.waitCounted {
 		return
 	}
-	scheduled := c.began.Add(-c.info.StartedTime.Sub(c.info.ScheduledTime)) // by our clock
-	c.details.pausedAtLeast(c.res.GatedFor(c.info.TaskQueue, scheduled))
+	ours := func(theirs time.Time) time.Time { return c.began.Add(-c.info.StartedTime.Sub(theirs)) }
+	if c.res.GatedFor(c.info.TaskQueue, ours(c.info.ScheduledTime)) == 0 {
+		return
+	}
+	bound, cancel := context.WithTimeout(ctx, lastWord)
+	defer cancel()
+	if ended := c.described(bound).GetLastAttemptCompleteTime(); ended.IsValid() {
+		c.details.excuse(ctx, c.res.GatedFor(c.info.TaskQueue, ours(ended.AsTime())))
+	}
 }
 
 // exhausted refuses an attempt past the host's limits, which the attempt before

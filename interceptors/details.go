@@ -88,8 +88,10 @@ type details struct {
 	// limits in its header, so the plugin is on all workers. Another one would take it
 	// for a detail of the user's.
 	records bool
-	given   int   // how many of the user's the attempt was given
-	outages int32 // attempts before this one that were none of the user's
+	given   int // how many of the user's the attempt was given
+	// waitCounted tells that what passed since the last attempt is in record.Paused.
+	waitCounted bool
+	outages     int32 // attempts before this one that were none of the user's
 
 	mu      sync.Mutex
 	entered bool  // user code was: heartbeats are its own
@@ -147,6 +149,7 @@ func readDetails(ctx context.Context, below interceptor.ActivityOutboundIntercep
 			found.goesOn()
 			if found.Attempt == info.Attempt-1 { // nothing but waiting since
 				found.Paused += max(info.StartedTime.Sub(time.Unix(0, found.Ended)), 0)
+				d.waitCounted = true
 			}
 			found.Attempt, found.Ended = 0, 0
 			d.record, d.outages = found, found.Outages
@@ -215,11 +218,15 @@ func (d *details) paused() time.Duration {
 	return d.record.Paused
 }
 
-// pausedAtLeast raises it: what is known of all of it may hold in part what was noted.
-func (d *details) pausedAtLeast(known time.Duration) {
+// excuse adds to the time that was none of the user's, and says so at once: the attempt
+// may end without a word.
+func (d *details) excuse(ctx context.Context, waited time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.record.Paused = max(d.record.Paused, known)
+	if waited > 0 {
+		d.record.Paused = plus(d.record.Paused, waited)
+		d.send(ctx)
+	}
 }
 
 // carried tells whether the user's code sent a heartbeat, with the record. It need not

@@ -37,9 +37,10 @@ type All struct {
 
 // SubscribeAll subscribes to every workflow id: to those that are active with a
 // snapshot of each and what is published from now on, to those that begin while the
-// subscription lives with all of their events. (From now on is by the clocks of the
-// publishers: what one that is behind publishes in that time may come as a snapshot, and
-// what one that is ahead has published before may come as news.) It takes one reading of the
+// subscription lives with all of their events. (From now on is by Event.Time: what is
+// published a moment later with an earlier one, by a clock that is behind or after an
+// outage, may come as a snapshot, and what a clock that is ahead said before may come as
+// news.) It takes one reading of the
 // log for each, so it is for hundreds of workflows rather than for hundreds of
 // thousands. opts are those of Subscribe, After excepted. Errors as with Subscribe.
 func (h *Hub) SubscribeAll(ctx context.Context, opts ...SubscribeOption) (*All, error) {

@@ -75,6 +75,9 @@ func (a *All) follow(id string, opts []SubscribeOption, at leftAt) {
 		return
 	}
 	at, quiet := a.passOn(s, at)
+	if at.position == (position{}) { // a log without a state, but ours
+		at.position = s.place()
+	}
 	s.Close()
 	a.leave(id, at)
 	if quiet && a.unheard(id, at.position) {

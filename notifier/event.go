@@ -27,7 +27,8 @@ const (
 	// GapRestarted: the log is another one than before (flushed, expired, lost
 	// in a failover). A snapshot follows.
 	GapRestarted = "log restarted"
-	// GapDropped: a publisher ran out of buffer and dropped events; Data holds
+	// GapDropped: a publisher dropped events, since it ran out of buffer or Redis will
+	// never take them; Data holds
 	// their number as {"dropped":n}. The last status of each task is kept as
 	// long as the buffer allows.
 	GapDropped = "publisher dropped events"

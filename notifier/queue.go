@@ -201,8 +201,9 @@ func (q *queue) done(b batch) {
 	q.release(m)
 }
 
-// refuse tells that Redis will never take the batch. The next events of its workflow id
-// tell that it is missing, as they tell what it was to tell; if none wait, nothing is kept.
+// refuse tells that Redis will never take the batch. What comes next of its workflow id
+// tells that it is missing, and what it was to tell; if Redis refuses that alone, nobody is
+// told.
 func (q *queue) refuse(b batch) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -210,7 +211,7 @@ func (q *queue) refuse(b batch) {
 	q.count(-len(m.sending))
 	m.sending = nil
 	m.uncertain, m.tried = false, gap{}
-	if len(m.items) > 0 {
+	if len(b.items) > 0 || len(m.items) > 0 {
 		m.dropped += len(b.items)
 	} else {
 		m.dropped -= b.gap.dropped

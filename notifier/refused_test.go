@@ -20,8 +20,8 @@ func TestPublisher_does_not_let_one_bad_workflow_hold_up_the_others(t *testing.T
 			t.Fatal(err)
 		}
 		expect(t, s.told(t, "good"), []string{"a RUNNING"})
-		if got := testutil.ToFloat64(p.tel.Metrics.PublishErrors.WithLabelValues("permanent")); got != 1 {
-			t.Errorf("%v permanent errors counted; want 1", got)
+		if got := testutil.ToFloat64(p.tel.Metrics.PublishErrors.WithLabelValues("permanent")); got != 2 { // the gap that tells of it is refused as well
+			t.Errorf("%v permanent errors counted; want 2", got)
 		}
 		if got := testutil.ToFloat64(p.tel.Metrics.PublishDrops); got != 1 {
 			t.Errorf("%v drops counted; want 1", got)

@@ -73,6 +73,7 @@ func (p *BackgroundPublisher) deliver(b batch, c *circuit) {
 		for len(items) > 0 && items[0].number <= last {
 			items = items[1:]
 		}
+		b.items = items
 		// Readers take what has a number that they have seen for a repeat.
 		b.gap.number = last + 1
 		if len(items) > 0 {

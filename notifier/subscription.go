@@ -200,6 +200,13 @@ func (s *Subscription) resync(ctx context.Context, begin beginning) ([]Event, er
 	return c.events, nil
 }
 
+// place is up to where the log was taken; zero if there was none.
+func (s *Subscription) place() position {
+	s.feed.mu.Lock()
+	defer s.feed.mu.Unlock()
+	return s.at
+}
+
 // catchUp reads from the log what the feed has let go because others were
 // quicker. If the log has let it go as well, resync tells the gap.
 func (s *Subscription) catchUp() ([]Event, error) {

@@ -135,8 +135,22 @@ func (s *session) drop(owner string, err error) {
 			}
 		}
 	}
-	s.bus.fail(err)
+	if s.lacking() { // else it is no news to anybody that this owner is away
+		s.bus.fail(err)
+	}
 	s.bus.options.Sharded.ReloadState(s.ctx)
+}
+
+// lacking tells whether somebody listens to a channel for which there is no connection.
+func (s *session) lacking() bool {
+	s.bus.mu.Lock()
+	defer s.bus.mu.Unlock()
+	for name := range s.bus.channels {
+		if s.have[name] == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // ownerOf is the owner to which a connection leads.
@@ -157,7 +171,7 @@ func (s *session) keep() error {
 	defer again.Stop()
 	for {
 		idle, err := s.reconcile()
-		if err != nil || idle {
+		if err != nil || (idle && len(s.opening) == 0) { // who listens next would wait for what opens
 			return err
 		}
 		if again.Stop(); s.lack {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,9 +47,13 @@ func TestBus_does_not_wait_for_an_owner_that_hangs(t *testing.T) {
 	server := redistest.Start(t)
 	addr, connected, stop := hanging(t)
 	const inHanging, inHealthy = "foo", "bar" // slots 12182 and 5061
+	var moved atomic.Bool                     // slots, to the one that hangs
 	client := redis.NewClusterClient(&redis.ClusterOptions{
 		ContextTimeoutEnabled: true, MaxRedirects: -1, DialTimeout: time.Minute, ReadTimeout: time.Minute,
 		ClusterSlots: func(context.Context) ([]redis.ClusterSlot, error) {
+			if !moved.Load() {
+				return []redis.ClusterSlot{{Start: 0, End: 16383, Nodes: []redis.ClusterNode{{Addr: server.Addr()}}}}, nil
+			}
 			return []redis.ClusterSlot{
 				{Start: 0, End: 8191, Nodes: []redis.ClusterNode{{Addr: server.Addr()}}},
 				{Start: 8192, End: 16383, Nodes: []redis.ClusterNode{{Addr: addr}}},
@@ -56,6 +61,22 @@ func TestBus_does_not_wait_for_an_owner_that_hangs(t *testing.T) {
 		},
 	})
 	t.Cleanup(func() { _ = client.Close() })
+	// The client asks any node once which commands there are, and waits for the answer.
+	if err := client.SPublish(t.Context(), inHealthy, "").Err(); err != nil {
+		t.Fatal(err)
+	}
+	moved.Store(true)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	_, port, _ := net.SplitHostPort(addr) // of loopback addresses the client leaves the host out
+	for owner := ""; owner != ":"+port; <-tick.C {
+		client.ReloadState(t.Context())
+		node, err := client.MasterForKey(t.Context(), inHanging)
+		if err != nil {
+			t.Fatal(err)
+		}
+		owner = node.Options().Addr
+	}
 	b := New(client, Options{
 		Probe: "probe", ProbeEvery: 300 * time.Millisecond, Timeout: time.Minute,
 		Op: "test: listen", Family: "test", Log: slog.New(slog.DiscardHandler), Sharded: client,
@@ -74,5 +95,12 @@ func TestBus_does_not_wait_for_an_owner_that_hangs(t *testing.T) {
 	}
 	if len(hangs.confirmed) > 0 {
 		t.Error("a channel counts as subscribed that is not")
+	}
+	hangs.Close() // nobody wants the other owner any more: what becomes of it is no news
+	stop()
+	for range 300 { // as long as the client takes to give up
+		if <-tick.C; !b.Connected() {
+			t.Fatal("the connection counts as lost that nobody wants")
+		}
 	}
 }

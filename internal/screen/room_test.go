@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/compozy/temporal-redis/notifier"
 )
@@ -49,13 +50,20 @@ func TestScreenKeepsTheNewestLatencies(t *testing.T) {
 	for i := range burst {
 		burst[i] = event(i, 1, "a", notifier.StatusRunning)
 	}
-	for range 3 * maxLate / len(burst) {
+	const bursts = 3 * maxLate / 1000
+	for n := range bursts {
 		out.Reset()
+		if n == bursts-1 {
+			for i := range burst {
+				burst[i].Time = time.Now().Add(time.Hour) // all others are of weeks ago
+			}
+		}
 		if err := s.Draw(burst...); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := len(s.Latencies()); n < maxLate || n > 2*maxLate {
-		t.Errorf("it keeps %d", n)
+	late := s.Latencies()
+	if n := len(late); n < maxLate || n > 2*maxLate || late[n-len(burst)] > 0 || late[0] < time.Hour {
+		t.Errorf("it keeps %d, from %v to %v", n, late[0], late[n-1])
 	}
 }
