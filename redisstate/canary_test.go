@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.temporal.io/sdk/temporal"
 )
 
 // The canary is a password, an encryption key and a value in everything that
@@ -146,6 +147,17 @@ func lookForCanary(t *testing.T, canary string, format Options) {
 	exercise()
 	_, err = Connect(t.Context(), Options{URL: "redis://app:" + canary + "@host:port", Registerer: registry})
 	tell(err)
+	for _, name := range []string{"REDIS_ENCRYPTION_KEYS_FILE", "REDIS_TLS_KEY"} { // what it was to name a file of
+		o, err := OptionsFromEnv(Options{URL: "rediss://h", TLS: TLSOptions{CertFile: "/dev/null"}}, func(asked string) (string, bool) { return canary, asked == name })
+		tell(err)
+		if err == nil {
+			_, err = Connect(t.Context(), o)
+			tell(err)
+		}
+		if err == nil {
+			t.Errorf("%s names no file, and nobody says so", name)
+		}
+	}
 	tell(Options{URL: "redis://app:" + canary + "/@host", Username: canary, Password: canary}.Validate())
 
 	errs := 0
@@ -154,6 +166,9 @@ func lookForCanary(t *testing.T, canary string, format Options) {
 			errs++
 			if strings.Contains(err.Error(), canary) {
 				t.Errorf("in an error: %v", err)
+			}
+			if recorded := temporal.GetDefaultFailureConverter().ErrorToFailure(err).String(); strings.Contains(recorded, canary) {
+				t.Errorf("in what Temporal records of an error: %s", recorded)
 			}
 		}
 	}

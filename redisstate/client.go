@@ -68,6 +68,9 @@ const (
 	maxRetryBackoff = 128 * time.Millisecond
 )
 
+// bufferBytes is what a connection has for what it reads, and as much for what it writes.
+const bufferBytes = 32 << 10
+
 // slotsReloadInterval is how often a Cluster is asked who has which slot when
 // nothing happens. Redirections and nodes out of reach (slotsHook) make it ask
 // at once.
@@ -113,6 +116,9 @@ func (o Options) newClient(t target) (redis.UniversalClient, error) {
 		WriteTimeout:          p.writeTimeout,
 		ContextTimeoutEnabled: true,
 		PoolSize:              p.poolSize,
+		PipelinePoolSize:      -1, // else there is a second pool, beyond PoolSize
+		ReadBufferSize:        bufferBytes,
+		WriteBufferSize:       bufferBytes,
 		PoolTimeout:           p.poolTimeout,
 		MinIdleConns:          p.minIdleConns,
 		ConnMaxIdleTime:       p.idleTimeout,

@@ -289,3 +289,53 @@ func TestStore_goes_on_by_itself_when_a_Cluster_changes(t *testing.T) {
 	check("after a master was killed")
 	traffic.finish(t)
 }
+
+// On Cluster a listing can be lost alone, when the master of the index dies before its
+// replica has it. Who extends the config lists it again.
+func TestStore_lists_again_what_a_Cluster_lost(t *testing.T) {
+	t.Parallel()
+	conn := dial(t, redisstate.Options{URL: redistest.StartCluster(t).URL()})
+	store := open(t, conn)
+	ctx := t.Context()
+	refs, err := store.Set(ctx, redisstate.Entry{ID: "lost", Workflow: "w", Value: 1}, redisstate.Entry{ID: "kept", Workflow: "w", Value: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lose := func() {
+		t.Helper()
+		if n, err := conn.ZRem(ctx, "temporal-redis:index:w", "lost").Result(); n != 1 || err != nil {
+			t.Fatalf("%d listings are lost, %v", n, err)
+		}
+	}
+	listed := func() (n int) {
+		t.Helper()
+		n, err := store.Count(ctx, redisstate.Scope{Workflow: "w"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	lose()
+	if n := listed(); n != 1 {
+		t.Fatalf("it lists %d without it", n)
+	}
+	if n, err := store.Extend(ctx, 48*time.Hour, refs[0].Key()); n != 1 || err != nil {
+		t.Fatalf("%d are extended, %v", n, err)
+	}
+	if n := listed(); n != 2 {
+		t.Errorf("it lists %d", n)
+	}
+	lose()
+	if err := conn.Del(ctx, "temporal-redis:index:w").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Extend(ctx, 72*time.Hour, refs[0].Key(), refs[1].Key()); err != nil {
+		t.Fatal(err)
+	}
+	if n := listed(); n != 2 {
+		t.Errorf("of an index that was lost it lists %d", n)
+	}
+	if life, err := conn.TTL(ctx, "temporal-redis:index:w").Result(); err != nil || life < 71*time.Hour {
+		t.Errorf("the index lives for %v, %v", life, err)
+	}
+}

@@ -64,8 +64,9 @@ func (s *Store) read(ctx context.Context, key Key) (Config, error) {
 	config, err := s.open(ctx, key.ID, f.raw, f.err)
 	s.current.done(remember, brought(config, err), f.life)
 	if pinned && !holds(config, err, key) && !ends(err) {
+		held := f.raw
 		f := s.fetch(ctx, &fetching{name: s.aside(key.ID, want)})
-		config, err = s.settle(ctx, key, err, f.raw, f.err)
+		config, err = s.settle(ctx, key, held, err, f.raw, f.err)
 	}
 	s.count(err)
 	if s.source != nil && errors.Is(err, ErrNotFound) {
@@ -243,6 +244,7 @@ type reading struct {
 	key    Key
 	want   sum
 	pinned bool
+	held   []byte // what is current
 	config Config
 	err    error
 }
@@ -287,7 +289,8 @@ func (s *Store) readBatch(ctx context.Context, batch []*reading) error {
 	})
 	var again []*reading
 	for i, r := range batch {
-		r.config, r.err = s.open(ctx, r.key.ID, replies[i].raw, replies[i].err)
+		r.held = replies[i].raw
+		r.config, r.err = s.open(ctx, r.key.ID, r.held, replies[i].err)
 		s.current.done(replies[i].token, brought(r.config, r.err), replies[i].life)
 	}
 	for _, r := range batch {
@@ -303,7 +306,7 @@ func (s *Store) readBatch(ctx context.Context, batch []*reading) error {
 	}
 	replies = s.getAll(ctx, again, func(r *reading) *fetching { return &fetching{name: s.aside(r.key.ID, r.want)} })
 	for i, r := range again {
-		if r.config, r.err = s.settle(ctx, r.key, r.err, replies[i].raw, replies[i].err); ends(r.err) {
+		if r.config, r.err = s.settle(ctx, r.key, r.held, r.err, replies[i].raw, replies[i].err); ends(r.err) {
 			return r.err
 		}
 	}
@@ -349,8 +352,9 @@ func (s *Store) open(ctx context.Context, id string, raw []byte, err error) (Con
 }
 
 // settle decides what a pinned read gives when the current content was not it:
-// what was put aside if that is right, else the reason why not.
-func (s *Store) settle(ctx context.Context, key Key, first error, raw []byte, err error) (Config, error) {
+// what was put aside if that is right, else the reason why not. held is the current
+// content and first why it cannot be read, which is no reason if it is other content anyway.
+func (s *Store) settle(ctx context.Context, key Key, held []byte, first error, raw []byte, err error) (Config, error) {
 	config, err := s.open(ctx, key.ID, raw, err)
 	switch {
 	case err == nil && config.Ref.Digest == key.Digest:
@@ -358,6 +362,10 @@ func (s *Store) settle(ctx context.Context, key Key, first error, raw []byte, er
 	case err == nil: // put there by someone else: not what the ref names
 		return Config{}, fail(opGet, fmt.Errorf("%w: other content than its name says was put aside", ErrCorrupt))
 	case errors.Is(err, ErrNotFound) && first != nil:
+		unreadable := errors.Is(first, ErrNewerFormat) || errors.Is(first, ErrUnknownKey)
+		if content, known := heldSum(held); unreadable && known && content.digest() != key.Digest {
+			return Config{}, err
+		}
 		return Config{}, first
 	}
 	return Config{}, err

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 )
@@ -49,6 +50,15 @@ func parseEncryptionKey(entry string) (EncryptionKey, bool) {
 	return EncryptionKey{ID: id, Key: secret}, true
 }
 
+// unnamed is what the system said of a file without its name, which is the secret itself
+// where that was given in place of the file's.
+func unnamed(err error) error {
+	if said, ok := errors.AsType[*fs.PathError](err); ok {
+		return said.Err
+	}
+	return err
+}
+
 // maxKeyFile bounds what is read of a file of keys.
 const maxKeyFile = 64 << 10
 
@@ -59,12 +69,12 @@ const maxKeyFile = 64 << 10
 func ReadEncryptionKeys(file string) ([]EncryptionKey, error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, invalid("encryption keys: %w", err)
+		return nil, invalid("encryption keys: the file: %w", unnamed(err))
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
 	if err != nil {
-		return nil, invalid("encryption keys: %w", err)
+		return nil, invalid("encryption keys: the file: %w", unnamed(err))
 	}
 	if len(text) > maxKeyFile {
 		return nil, invalid("encryption keys: the file is larger than %d bytes; use one id:base64 a line", maxKeyFile)

@@ -91,7 +91,9 @@ func NewKeyRing(keys ...EncryptionKey) (*KeyRing, error) {
 //
 // Rotate in three steps: give every process the new key behind the old one;
 // then put it first everywhere; take the old one away when nothing is stored
-// under it any more, which is one TTL after its last write.
+// under it any more. That is one TTL after its last write with FixedTTL; else reads
+// extend lives, and what is in use stays under the key of its last write until it is
+// saved again.
 func (r *KeyRing) Replace(keys ...EncryptionKey) error {
 	if len(keys) == 0 {
 		return invalid("a key ring needs at least one key")

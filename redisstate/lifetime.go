@@ -190,7 +190,19 @@ func (s *Store) extendPlaces(ctx context.Context, batch []*life) error {
 			return rediserr.Reason(err, cmds)
 		}
 	}
-	if len(listed) > 0 { // on Cluster nobody trusts the scores
+	mended := false
+	if !s.ordered && len(listed) > 0 {
+		// Listings are lost alone there, in a fail-over of the index's master. Nobody trusts
+		// them, so one too many harms nobody.
+		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for _, x := range listed {
+				x.add(ctx, p)
+			}
+			return nil
+		})
+		mended = err == nil // not without memory
+	}
+	if len(listed) > 0 && !mended {
 		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error { extendAll(ctx, p, listed, false); return nil })
 		if err != nil {
 			return err

@@ -221,6 +221,8 @@ func TestNewClient_says_everything_that_the_client_would_default(t *testing.T) {
 		"write timeout":         got.WriteTimeout == DefaultWriteTimeout,
 		"dial timeout":          got.DialTimeout == DefaultDialTimeout && got.DialerRetries == 1,
 		"pool of the URL":       got.PoolSize == 7 && got.PoolTimeout == DefaultPoolTimeout,
+		"no other pool":         got.PipelinePoolSize == -1,
+		"buffers":               got.ReadBufferSize == 32<<10 && got.WriteBufferSize == 32<<10,
 		"no retries":            got.MaxRetries == 0,
 		"idle":                  got.ConnMaxIdleTime == DefaultIdleTimeout,
 		"deadlines are honored": got.ContextTimeoutEnabled,

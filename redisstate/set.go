@@ -3,6 +3,7 @@ package redisstate
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -144,6 +145,9 @@ func (s *Store) encode(w *writing, v any) error {
 		return err
 	}
 	w.new.payload = raw[len(head):]
+	if isNothing(v, w.new.payload) {
+		return fmt.Errorf("%w: %T is nil; give it a value", ErrInvalidValue, v)
+	}
 	if n := len(w.new.payload); n > s.maxBytes {
 		return fmt.Errorf("%w: %d bytes of JSON; split it, or raise Options.MaxConfigBytes (%d)", ErrTooLarge, n, s.maxBytes)
 	}
@@ -155,6 +159,16 @@ func (s *Store) encode(w *writing, v any) error {
 		w.raw = w.new.encode(w.envelope, w.ref.ID)
 	}
 	return nil
+}
+
+// isNothing tells whether JSON was made of a nil pointer, map or slice: a reader would take
+// it for an empty config. Who gives JSON itself may say null.
+func isNothing(v any, payload []byte) bool {
+	switch v.(type) {
+	case []byte, json.RawMessage:
+		return false
+	}
+	return string(payload) == "null"
 }
 
 // maxBatchBytes bounds what one pipeline carries, so that it fits the client's

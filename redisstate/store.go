@@ -115,7 +115,8 @@ var (
 // NewStore makes a store on a client, which it never closes. Of the options it
 // uses Namespace, TTL, FixedTTL, Source, MaxConfigBytes, NearCacheBytes,
 // NearCacheByKey, Codec, Compression, Keys, RequireEncryption and the telemetry.
-// No I/O. Errors wrap ErrInvalidOptions.
+// A client of another type than *redis.Client and *redis.ClusterClient is taken for one of
+// a single server. No I/O. Errors wrap ErrInvalidOptions.
 func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 	if client == nil {
 		return nil, invalid("no client given to NewStore; use Conn.Client")
@@ -135,6 +136,10 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 	tel, err := o.telemetry()
 	if err != nil {
 		return nil, err
+	}
+	if hangs(client) {
+		tel.Log.Warn("The client ignores deadlines of contexts, so a Redis that says nothing holds up callers for the client's time-outs",
+			"op", "redisstate: new store", "family", family, "remedy", "set ContextTimeoutEnabled in its options, or use Conn.Client")
 	}
 	near, err := newNear(o.NearCacheBytes, tel.Metrics)
 	if err != nil {

@@ -72,15 +72,18 @@ func TestConfigStore_on_every_backend(t *testing.T) {
 	plain := redistest.Start(t, redistest.WithUnixSocket(), redistest.WithPassword("p/@:w"), redistest.WithUser("worker", workerRules...))
 	encrypted := redistest.Start(t, redistest.WithTLS())
 	mutual := redistest.Start(t, redistest.WithMutualTLS(), redistest.WithPassword("secret"))
-	watched := redistest.StartSentinel(t, redistest.WithPassword("p/@:w"), redistest.WithSentinelPassword("watch"))
+	watched := redistest.StartSentinel(t, redistest.WithPassword("p/@:w"), redistest.WithSentinelPassword("watch"), redistest.WithMutualTLS())
 	shards := redistest.StartCluster(t, redistest.WithPassword("p/@:w"), redistest.WithUser("worker", clusterRules...))
+	sealed := redistest.StartCluster(t, redistest.WithTLS())
 	trusted := func(c *redistest.Certificates) redisstate.TLSOptions { return redisstate.TLSOptions{CAFile: c.CAFile} }
 	ours := trusted(mutual.Certificates())
 	ours.CertFile, ours.KeyFile = mutual.Certificates().ClientCertFile, mutual.Certificates().ClientKeyFile
+	theirs := trusted(watched.Certificates())
+	theirs.CertFile, theirs.KeyFile = watched.Certificates().ClientCertFile, watched.Certificates().ClientKeyFile
 
 	var mu sync.Mutex
 	tallies := make(map[string]*contract.Tally)
-	const backends = 9
+	const backends = 10
 	t.Cleanup(func() { // all cases are over
 		if len(tallies) != backends {
 			t.Errorf("%d of %d backends ran", len(tallies), backends)
@@ -99,7 +102,8 @@ func TestConfigStore_on_every_backend(t *testing.T) {
 		"TLS":                           {URL: encrypted.URL(), TLS: trusted(encrypted.Certificates())},
 		"mutual TLS":                    {URL: mutual.URL(), TLS: ours},
 		"least-privilege user":          {URL: plain.URLFor("worker", "worker-secret")},
-		"Sentinel":                      {URL: watched.URL(), SentinelPassword: "watch"},
+		"Sentinel, mutual TLS":          {URL: watched.URL(), SentinelPassword: "watch", TLS: theirs},
+		"Cluster, TLS":                  {URL: sealed.URL(), TLS: trusted(sealed.Certificates())},
 		"Cluster":                       {URL: shards.URL()},
 		"Cluster, least-privilege user": {URL: shards.URLFor("worker", "worker-secret")},
 	} {

@@ -94,7 +94,7 @@ func (o TLSOptions) config(t target) (*tls.Config, error) {
 	if o.CAFile != "" {
 		pem, err := os.ReadFile(o.CAFile)
 		if err != nil {
-			return nil, invalid("TLS.CAFile (REDIS_TLS_CA): %w", err)
+			return nil, invalid("TLS.CAFile (REDIS_TLS_CA): the file: %w", unnamed(err))
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(pem) {
@@ -104,7 +104,7 @@ func (o TLSOptions) config(t target) (*tls.Config, error) {
 	if o.CertFile != "" {
 		pair, err := tls.LoadX509KeyPair(o.CertFile, o.KeyFile)
 		if err != nil {
-			return nil, invalid("TLS.CertFile and TLS.KeyFile (REDIS_TLS_CERT, REDIS_TLS_KEY): %w", err)
+			return nil, invalid("TLS.CertFile and TLS.KeyFile (REDIS_TLS_CERT, REDIS_TLS_KEY), which name files: %w", unnamed(err))
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}

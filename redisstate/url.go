@@ -3,6 +3,7 @@ package redisstate
 import (
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,6 +30,7 @@ type target struct {
 	name     string   // of the embedded Redis
 	master   string   // sentinel: the name of the master
 	db       int
+	dbInPath bool
 	userinfo bool // the URL has a user or a password
 	username string
 	password string
@@ -141,6 +143,9 @@ func (t *target) setUserinfo(authority string) (hosts string, err error) {
 	if i < 0 {
 		return authority, nil
 	}
+	if several := t.kind == sentinel || t.kind == cluster; several && strings.Contains(authority[:i], "@") && strings.Contains(authority[:i], ",") {
+		return "", invalid("URL has several hosts with user and password each; write those once, in front of all hosts (a comma or @ of a password itself is %%2C or %%40)")
+	}
 	user, password, _ := strings.Cut(authority[:i], ":")
 	t.userinfo = true
 	if t.username, err = url.PathUnescape(user); err != nil {
@@ -176,7 +181,10 @@ func (t *target) setPlace(hosts, path, port string) (err error) {
 	if t.kind == standalone && len(t.addrs) > 1 {
 		return invalid("URL has %d hosts; use one, or redis+cluster:// or redis+sentinel:// for several", len(t.addrs))
 	}
-	elements := strings.Split(strings.Trim(path, "/"), "/")
+	elements := strings.Split(strings.TrimSuffix(strings.TrimPrefix(path, "/"), "/"), "/")
+	if len(elements) > 1 && slices.Contains(elements, "") {
+		return invalid("URL has an empty path element; use redis://host:port/db or redis+sentinel://host:port/master/db")
+	}
 	if t.kind == sentinel {
 		t.master = elements[0]
 		if !isName(t.master) {
@@ -191,6 +199,7 @@ func (t *target) setPlace(hosts, path, port string) (err error) {
 		return invalid("URL has too many path elements; use redis://host:port/db or redis+sentinel://host:port/master/db")
 	}
 	t.db, err = parseDB(elements[0])
+	t.dbInPath = true
 	return err
 }
 

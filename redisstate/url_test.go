@@ -49,7 +49,9 @@ func TestParseURL_reads(t *testing.T) {
 		"redis+sentinel://a/master?db=7":      {kind: sentinel, addrs: []string{"a:26379"}, master: "master", db: 7},
 		"redis://my-host.example.com:65535/0": {addrs: []string{"my-host.example.com:65535"}},
 	} {
-		if got, err := parseURL(raw); err != nil || !reflect.DeepEqual(got, want) {
+		got, err := parseURL(raw)
+		got.dbInPath = false // for errors only
+		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: got %+v, %v; want %+v", raw, got, err, want)
 		}
 	}
@@ -82,6 +84,10 @@ func TestParseURL_refuses_with_a_remedy(t *testing.T) {
 		"redis://h?skip_verify=true":          "REDIS_TLS_CA",
 		"redis://h?db=1&db=2":                 "twice",
 		"redis://h/1?db=2":                    "keep one",
+		"redis://h/0?db=2":                    "keep one",
+		"redis+sentinel://h//2":               "empty path element",
+		"redis+sentinel://h/m//2":             "empty path element",
+		"redis+sentinel://u:p@h,u:p@i/m":      "in front of all hosts",
 		"redis+sentinel://h/m/1?db=2":         "keep one",
 		"redis://h?dial_timeout=3":            "unit",
 		"redis://h?dial_timeout=-3s":          "unit",

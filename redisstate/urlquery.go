@@ -13,7 +13,7 @@ import (
 var parameters = map[string]func(*target, string) error{
 	"db": func(t *target, s string) error {
 		db, err := parseDB(s)
-		if err == nil && t.db != 0 && db != t.db {
+		if err == nil && t.dbInPath && db != t.db {
 			err = invalid("URL selects database %d in its path and %d by ?db; keep one", t.db, db)
 		}
 		t.db = db

@@ -38,5 +38,14 @@ if [ -z "$packages" ]; then
 	echo "no integration tests here"
 	exit 0
 fi
+TEMPORAL_REDIS_TEST_TALLY=$(mktemp)
+export TEMPORAL_REDIS_TEST_TALLY
+trap 'rm -f "$TEMPORAL_REDIS_TEST_TALLY"' EXIT
+status=0
 # shellcheck disable=SC2086 # one word a package
-exec go test -count=1 -tags integration "$@" $packages
+go test -count=1 -tags integration "$@" $packages || status=$?
+if [ -s "$TEMPORAL_REDIS_TEST_TALLY" ]; then
+	echo "contract suites, by backend:"
+	sort "$TEMPORAL_REDIS_TEST_TALLY"
+fi
+exit "$status"

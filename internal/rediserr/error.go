@@ -62,8 +62,9 @@ func Text(err error) string {
 	return strings.ReplaceAll(text, "\n", "; ")
 }
 
-// Unwrap gives the cause.
-func (e *Error) Unwrap() error { return e.Err }
+// Unwrap gives the cause to errors.Is and errors.As. It gives none to errors.Unwrap, by
+// which Temporal records the text of each cause: that of Redis may repeat what it was sent.
+func (e *Error) Unwrap() []error { return []error{e.Err} }
 
 // Is reports whether target is the sentinel of e's class.
 func (e *Error) Is(target error) bool {
