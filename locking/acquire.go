@@ -67,7 +67,7 @@ func newAcquisition(m *Manager, resource string, req request) *acquisition {
 	a.claim = m.masters.claim(a.keys, a.token)
 	wait := req.wait
 	if !req.deadline.IsZero() {
-		a.lifetime = max(req.deadline.Sub(a.started.mono), 1)
+		a.lifetime = min(max(req.deadline.Sub(a.started.mono), 1), forEver)
 		wait = min(wait, a.lifetime)
 	}
 	a.bound = a.started.mono.Add(wait)
@@ -144,7 +144,7 @@ func (a *acquisition) contend(ctx context.Context, once bool) (*Lease, error) {
 		}
 		if watch == nil {
 			watch = a.manager.waiter.listen(a.keys, time.Until(a.bound), false)
-		} else if !look {
+		} else {
 			watch.again()
 		}
 		err = a.await(ctx, watch.rung(), a.patience(watch, remaining))
@@ -267,13 +267,19 @@ func (a *acquisition) notAcquired() error {
 func (a *acquisition) try(ctx context.Context, look bool) (*Lease, time.Duration, error) {
 	for n, pause := 1, obtainPause; ; n, pause = n+1, 2*pause {
 		lease, remaining, err := a.attempt(ctx, look)
-		if n == obtainTries || !errors.Is(err, ErrUnavailable) {
+		if n == obtainTries || !errors.Is(err, ErrUnavailable) || a.overdue() {
 			return lease, remaining, err
 		}
 		if sleep(ctx, jitter(pause)) != nil {
 			return nil, 0, gaveUp(ctx)
 		}
 	}
+}
+
+// overdue tells that the wait is over. One that was to be none says nothing of how long
+// Redis may take.
+func (a *acquisition) overdue() bool {
+	return a.request.wait > 0 && !time.Now().Before(a.bound)
 }
 
 // attempt asks once.

@@ -187,7 +187,7 @@ func TestBells_poll_where_redis_lets_nobody_listen(t *testing.T) {
 			options := b.server.Options()
 			options.Username, options.Password = "locker", "pw"
 			waiter, _ := b.bells(options)
-			v := waiter.listen(b.keys, 2*time.Second, false)
+			v := waiter.listen(b.keys, time.Hour, false)
 			if name != "no CLIENT UNBLOCK" {
 				heard(t, v) // to look at once
 			} else {
@@ -195,6 +195,7 @@ func TestBells_poll_where_redis_lets_nobody_listen(t *testing.T) {
 			}
 			v.end()
 			eventually(t, "later waits poll", waiter.rests)
+			eventually(t, "nobody is left", func() bool { return b.blocked() == 0 && len(waiter.lines) == 0 })
 			polling := waiter.listen(b.keys, time.Minute, false)
 			defer polling.end()
 			if pause := polling.patience(0); pause > pollLast {
@@ -215,6 +216,54 @@ func TestBells_look_by_themselves_when_the_connection_breaks(t *testing.T) {
 	heard(t, v)
 	if pause := v.patience(0); pause > pollLast {
 		t.Fatalf("looks every %s only", pause)
+	}
+}
+
+// A wait whose connection broke once, or that found no line free, listens again: who only
+// looks loses each time to who listens.
+func TestBells_listen_again(t *testing.T) {
+	t.Parallel()
+	for name, deafen := range map[string]func(b *belfry, waiter *bells) vigil{
+		"after a connection broke": func(b *belfry, waiter *bells) vigil {
+			v := waiter.listen(b.keys, time.Hour, false)
+			eventually(b.t, "it listens", func() bool { return b.blocked() == 1 })
+			killed, err := b.control.ClientKillByFilter(b.t.Context(), "TYPE", "normal", "SKIPME", "yes").Result()
+			if killed == 0 || err != nil {
+				b.t.Fatalf("%d connections are killed, %v", killed, err)
+			}
+			heard(b.t, v)
+			return v
+		},
+		"after no line was free": func(b *belfry, waiter *bells) vigil {
+			for range bellLines {
+				waiter.lines <- struct{}{}
+			}
+			v := waiter.listen(b.keys, time.Hour, false)
+			for range bellLines {
+				<-waiter.lines
+			}
+			return v
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBelfry(t)
+			waiter, ring := b.bells(b.server.Options())
+			v := deafen(b, waiter)
+			defer v.end()
+			if pause := v.patience(0); pause > pollLast {
+				t.Errorf("meanwhile it looks every %s only", pause)
+			}
+			eventually(t, "it listens again", func() bool {
+				v.again()
+				return b.blocked() == 1
+			})
+			if pause := v.patience(0); pause < bellPatience {
+				t.Errorf("it looks every %s although it listens", pause)
+			}
+			ring()
+			heard(t, v)
+		})
 	}
 }
 

@@ -113,16 +113,24 @@ func (l *Lease) Follows(earlier *Lease) bool {
 // carries nothing of it; see Bind.
 func (l *Lease) Context() context.Context { return l.ctx }
 
-// Deadline is when the lease ends unless it is renewed before. It moves with
-// each renewal.
+// Deadline is when the lease ends unless it is renewed before, or a moment that has passed
+// if it is over. It moves with each renewal, and after a suspension of the process.
 func (l *Lease) Deadline() time.Time {
+	now := l.manager.now()
+	over := l.Err() != nil
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if over {
+		return l.from.mono
+	}
 	deadline := l.from.mono.Add(l.validFor)
 	if l.lifetime > 0 {
 		if last := l.acquired.mono.Add(l.lifetime); last.Before(deadline) {
-			return last
+			deadline = last
 		}
+	}
+	if sooner := now.mono.Add(l.leftLocked(now)); deadline.Sub(sooner) > time.Millisecond { // the clocks differ
+		return sooner
 	}
 	return deadline
 }

@@ -20,6 +20,13 @@ const (
 	MinTTL      = time.Second
 )
 
+const (
+	minRenewEvery = 10 * time.Millisecond
+	// forEver is as long as a wait or a lease may be: what is longer is meant so, and
+	// times in Redis and in Go cannot hold much more.
+	forEver = 10 * 365 * 24 * time.Hour
+)
+
 // Options configure a Manager. The zero value works.
 type Options struct {
 	// Namespace is the prefix of every key. Managers that are to exclude each
@@ -28,7 +35,7 @@ type Options struct {
 	// TTL is how long Redis keeps a lease whose holder fell silent; it is cut
 	// to whole milliseconds and is at least 1 s. Defaults to 30 s.
 	TTL time.Duration
-	// RenewEvery is the time between two renewals, at most half of TTL.
+	// RenewEvery is the time between two renewals, at least 10 ms and at most half of TTL.
 	// Defaults to a third of TTL (10 s).
 	RenewEvery time.Duration
 	// Wait bounds how long Acquire waits for a held resource, unless WithWait
@@ -36,8 +43,7 @@ type Options struct {
 	Wait time.Duration
 	// Quarantine is for how long a master that was started gives no vote, since
 	// it may have forgotten leases: the longest TTL that any process uses, or
-	// more. One with appendfsync always needs none. Negative switches it off: then
-	// a restart may let two hold a lease. Defaults to TTL with several masters, and
+	// more. Negative switches it off: then a restart may let two hold a lease. Defaults to TTL with several masters, and
 	// to none with one, which would grant nothing for so long.
 	Quarantine time.Duration
 	// Holder is what Manager.List shows of who holds a lock: up to 256 bytes, no
@@ -98,8 +104,8 @@ func (o Options) validate() error {
 	if o.TTL < MinTTL {
 		bad("Options.TTL is %s; use at least %s", o.TTL, MinTTL)
 	}
-	if o.TTL >= MinTTL && (o.RenewEvery < 0 || o.RenewEvery > o.TTL/2) {
-		bad("Options.RenewEvery is %s; use more than 0 and at most half of TTL (%s)", o.RenewEvery, o.TTL/2)
+	if o.TTL >= MinTTL && (o.RenewEvery < minRenewEvery || o.RenewEvery > o.TTL/2) {
+		bad("Options.RenewEvery is %s; use at least %s and at most half of TTL (%s)", o.RenewEvery, minRenewEvery, o.TTL/2)
 	}
 	if len(o.Holder) > maxHolder || !utf8.ValidString(o.Holder) {
 		bad("Options.Holder is %d bytes long; use up to %d bytes of UTF-8", len(o.Holder), maxHolder)
@@ -177,5 +183,6 @@ func (o Options) request(opts []Option) (request, error) {
 	if r.wait < 0 {
 		errs = append(errs, fmt.Errorf("%w: WithWait(%s); use 0 to try once, or a positive time", ErrInvalidOptions, r.wait))
 	}
+	r.wait = min(r.wait, forEver)
 	return r, errors.Join(errs...)
 }

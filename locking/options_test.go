@@ -43,7 +43,8 @@ func TestOptions_are_refused_with_the_field_and_the_remedy(t *testing.T) {
 	}{
 		"short TTL":       {Options{TTL: 500 * time.Millisecond}, []string{"Options.TTL is 500ms; use at least 1s"}},
 		"negative TTL":    {Options{TTL: -time.Second}, []string{"Options.TTL"}},
-		"late renewal":    {Options{RenewEvery: 16 * time.Second}, []string{"Options.RenewEvery is 16s; use more than 0 and at most half of TTL (15s)"}},
+		"late renewal":    {Options{RenewEvery: 16 * time.Second}, []string{"Options.RenewEvery is 16s; use at least 10ms and at most half of TTL (15s)"}},
+		"storm of them":   {Options{RenewEvery: 1}, []string{"Options.RenewEvery is 1ns; use at least 10ms"}},
 		"negative wait":   {Options{Wait: -1}, []string{"Options.Wait"}},
 		"bad namespace":   {Options{Namespace: "a{b"}, []string{"Options.Namespace"}},
 		"several at once": {Options{TTL: 1, Wait: -1, Namespace: "*"}, []string{"Options.TTL", "Options.Wait", "Options.Namespace"}},

@@ -63,10 +63,12 @@ func TestMaster_that_started_again_has_no_vote(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		quarantine time.Duration // B's; 0: a TTL
+		durable    bool          // from its start on, it says
 		refused    bool
 	}{
-		"in quarantine":      {0, true},
-		"without quarantine": {-1, false}, // so this is what the quarantine is for
+		"in quarantine": {0, false, true},
+		"in quarantine, though it keeps all from now on": {0, true, true},
+		"without quarantine":                             {-1, false, false}, // so this is what the quarantine is for
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -78,6 +80,14 @@ func TestMaster_that_started_again_has_no_vote(t *testing.T) {
 			held := acquire(t, a)
 			masters[2].MustRestart(t)
 			masters[1].MustRestart(t)
+			for name, value := range map[string]string{"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"} {
+				if !test.durable {
+					break
+				}
+				if err := masters[1].ControlClient(t).ConfigSet(t.Context(), name, value).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
 
 			lease, err := openAll(t, masters, b, "").Acquire(t.Context(), "r", locking.WithWait(0))
 			if held.Err() != nil {

@@ -87,17 +87,12 @@ func (r *restarts) left(ctx context.Context, client *redis.Client, sent time.Tim
 }
 
 // startOf asks when the process was started, and gives that or up to two seconds
-// later. Zero means that it does not matter: it cannot be told, or the process
-// forgets nothing.
+// later. Zero means that it cannot be told. (That it keeps whatever it acknowledged is no
+// reason to trust it at once: how the one before it was set up, or that its files are
+// those of that one, it does not say.)
 func startOf(ctx context.Context, client *redis.Client) (time.Time, error) {
-	var info *redis.StringCmd
-	var settings *redis.MapStringStringCmd
-	_, _ = rediserr.Settle(client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		info, settings = p.Info(ctx, "server"), p.ConfigGet(ctx, "*append*")
-		return nil
-	}))
+	info, err := client.Info(ctx, "server").Result()
 	answered := time.Now()
-	err := info.Err()
 	switch class := classOf(err); {
 	case class == rediserr.OK:
 	case class == rediserr.Permanent, class == rediserr.Denied && !rediserr.IsShutOut(err):
@@ -105,8 +100,8 @@ func startOf(ctx context.Context, client *redis.Client) (time.Time, error) {
 	default:
 		return time.Time{}, wrap("locking: ask for how long Redis is up", err)
 	}
-	up, ok := uptime(info.Val())
-	if !ok || keepsAll(settings) {
+	up, ok := uptime(info)
+	if !ok {
 		return time.Time{}, nil
 	}
 	// Redis subtracts two times that are cut to seconds: it may be up for almost a
@@ -120,11 +115,4 @@ func uptime(info string) (time.Duration, bool) {
 	text, _, _ := strings.Cut(rest, "\n")
 	seconds, err := strconv.ParseInt(strings.TrimSpace(text), 10, 32)
 	return time.Duration(seconds) * time.Second, err == nil
-}
-
-// keepsAll tells whether whatever was acknowledged is there after a restart, also
-// after a power cut while the file is rewritten. Who may not ask is not told so.
-func keepsAll(settings *redis.MapStringStringCmd) bool {
-	is := settings.Val()
-	return settings.Err() == nil && is["appendonly"] == "yes" && is["appendfsync"] == "always" && is["no-appendfsync-on-rewrite"] == "no"
 }

@@ -1,11 +1,8 @@
 package locking
 
 import (
-	"maps"
 	"testing"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 func TestUptime(t *testing.T) {
@@ -69,28 +66,5 @@ func TestRest(t *testing.T) {
 	r.note(errHeld)
 	if r.now() {
 		t.Error("a master that answered is left alone")
-	}
-}
-
-func TestKeepsAll(t *testing.T) {
-	t.Parallel()
-	all := map[string]string{"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
-	for name, test := range map[string]struct {
-		change map[string]string
-		want   bool
-	}{
-		"everything is written": {want: true},
-		"no file":               {change: map[string]string{"appendonly": "no"}},
-		"once a second":         {change: map[string]string{"appendfsync": "everysec"}},
-		"not during a rewrite":  {change: map[string]string{"no-appendfsync-on-rewrite": "yes"}},
-		"it does not say":       {change: map[string]string{"no-appendfsync-on-rewrite": ""}},
-	} {
-		settings := redis.NewMapStringStringCmd(t.Context())
-		is := maps.Clone(all)
-		maps.Copy(is, test.change)
-		settings.SetVal(is)
-		if got := keepsAll(settings); got != test.want {
-			t.Errorf("%s: %v", name, got)
-		}
 	}
 }

@@ -176,7 +176,7 @@ func TestManager_Raise(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.waiter = pollWaiter{}
-	ahead := uint64(1 << 52)
+	ahead := uint64(1 << 51)
 	p.down(0)
 	if err := m.Raise(t.Context(), "r", ahead); err != nil {
 		t.Fatal(err)
@@ -193,7 +193,7 @@ func TestManager_Raise(t *testing.T) {
 	wantErr(t, m.Raise(t.Context(), "r", ahead), ErrUnavailable)
 	p.back(0, 1)
 	wantErr(t, m.Raise(t.Context(), "", ahead), ErrInvalidResource)
-	wantErr(t, m.Raise(t.Context(), "r", 1<<54), ErrInvalidOptions)
+	wantErr(t, m.Raise(t.Context(), "r", 1<<52), ErrInvalidOptions)
 	if err := m.Close(t.Context()); err != nil {
 		t.Error(err)
 	}

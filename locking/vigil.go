@@ -26,7 +26,7 @@ type bellVigil struct {
 	mu     sync.Mutex
 	line   *line // nil: not listening
 	marked bool
-	deaf   bool
+	deaf   time.Time // does not listen until then; zero: it does
 	ended  bool
 }
 
@@ -47,7 +47,7 @@ func (v *bellVigil) patience(remaining time.Duration) time.Duration {
 	v.mu.Lock()
 	deaf := v.deaf
 	v.mu.Unlock()
-	if deaf {
+	if !deaf.IsZero() {
 		return v.poll.patience(remaining)
 	}
 	pause := bellPatience
@@ -60,19 +60,22 @@ func (v *bellVigil) patience(remaining time.Duration) time.Duration {
 func (v *bellVigil) again() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.ended || v.deaf || v.line != nil {
+	if v.ended || v.line != nil || time.Now().Before(v.deaf) {
 		return
 	}
+	if !v.deaf.IsZero() {
+		v.marked = false // nobody may have rung meanwhile
+	}
+	v.deaf = time.Now().Add(bellPatience)
 	if v.bells.rests() {
-		v.deaf = true
 		return
 	}
 	select {
 	case v.bells.lines <- struct{}{}:
 	default:
-		v.deaf = true
 		return
 	}
+	v.deaf = time.Time{}
 	l := &line{done: make(chan struct{})}
 	v.line = l
 	v.bells.spawn(func() {
@@ -184,7 +187,7 @@ func (v *bellVigil) settle(l *line, err error) {
 	close(l.done)
 	ended := v.ended
 	if err != nil { // also an UNBLOCK that was not ours
-		v.deaf = true
+		v.deaf = time.Now().Add(bellPatience)
 	}
 	if !ended {
 		v.heard <- struct{}{} // a ring, or a reason to look at once and often
@@ -227,7 +230,10 @@ func (v *bellVigil) unblock(l *line) {
 	for {
 		if err := l.unblock(); err != nil && classOf(err) != rediserr.Unavailable {
 			v.bells.rest(err)
-			return // it ends with the wait's own time
+			if client := l.blockedOn(); client != nil { // else it would end with the wait's own time
+				v.bells.drop(client)
+			}
+			return
 		}
 		select {
 		case <-l.done:

@@ -1,0 +1,69 @@
+package locking
+
+import (
+	"math"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// What is meant as no bound is one that fits everywhere.
+func TestAcquire_takes_times_that_are_as_good_as_for_ever(t *testing.T) {
+	t.Parallel()
+	for name, opts := range map[string][]Option{
+		"a deadline of the year 9999": {WithDeadline(time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC))},
+		"a wait of 292 years":         {WithWait(math.MaxInt64)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				m := fakeManager(t, newFake(), Options{})
+				lease := acquire(t, m, "r", opts...)
+				if left := time.Until(lease.Deadline()); left < 29*time.Second {
+					t.Errorf("it is valid for %s", left)
+				}
+				pass(time.Minute)
+				if err := lease.Err(); err != nil {
+					t.Errorf("a minute later: %v", err)
+				}
+				wantErr(t, lease.Release(t.Context()), nil)
+			})
+		})
+	}
+	o := Options{}.withDefaults()
+	if r, err := o.request([]Option{WithWait(math.MaxInt64)}); err != nil || r.wait != forEver {
+		t.Errorf("it waits for %s, %v", r.wait, err)
+	}
+}
+
+// Who takes it for a time-out does not go on.
+func TestDeadline_of_a_lease_that_is_over_has_passed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := fakeManager(t, newFake(), Options{})
+		lease := acquire(t, m, "r")
+		if !lease.Deadline().After(time.Now()) {
+			t.Fatal("it is held, and its end has passed")
+		}
+		pass(time.Second)
+		wantErr(t, lease.Release(t.Context()), nil)
+		if deadline := lease.Deadline(); deadline.After(time.Now()) {
+			t.Errorf("it is over, and ends in %s", time.Until(deadline))
+		}
+	})
+}
+
+// A Redis that hangs is not asked again when the wait is over.
+func TestAcquire_asks_no_more_when_its_wait_is_over(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fake := newFake()
+		m := fakeManager(t, fake, Options{})
+		fake.plan("obtain", always(hangs))
+		began := time.Now()
+		_, err := m.Acquire(t.Context(), "r", WithWait(time.Second))
+		if wantErr(t, err, ErrUnavailable); time.Since(began) > opTimeout || fake.count("obtain") != 1 {
+			t.Errorf("it gave up after %s and %d tries", time.Since(began), fake.count("obtain"))
+		}
+	})
+}
