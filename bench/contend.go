@@ -19,6 +19,8 @@ import (
 	"github.com/go-redsync/redsync/v4"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/rueidis"
+	"github.com/redis/rueidis/rueidislock"
 
 	"github.com/compozy/temporal-redis/bench/internal/harness"
 	"github.com/compozy/temporal-redis/locking"
@@ -60,11 +62,25 @@ func contendedRows() []harness.Row {
 		},
 		{
 			Key: "lock_max_wait_vs_best", Group: groupLock, Bar: harness.AtMost(0.5),
-			How: "the longest wait of any process for a lease; " + what + "theirs: the better of redsync and redislock in the same round",
+			How: "the longest wait of any process for a lease; " + what + "theirs: the best of redsync, redislock and rueidislock in the same round",
 			Run: row(func(all []fight) harness.Outcome {
 				return harness.Waits(all, func(f fight) time.Duration { return f[fighterOurs].longest() }, func(f fight) time.Duration {
-					return min(f[fighterRedsync].longest(), f[fighterRedislock].longest())
+					return min(f[fighterRedsync].longest(), f[fighterRedislock].longest(), f[fighterRueidislock].longest())
 				})
+			}),
+		},
+		{
+			Key: "lock_contended_vs_rueidislock", Group: groupLock,
+			How: "leases per second; " + what + "theirs: rueidislock on one master, which tells its waiters of a release by client-side caching",
+			Run: row(func(all []fight) harness.Outcome {
+				return harness.Rates(all, func(f fight) float64 { return f[fighterOurs].perSecond() }, func(f fight) float64 { return f[fighterRueidislock].perSecond() })
+			}),
+		},
+		{
+			Key: "lock_fairness_of_rueidislock", Group: groupLock,
+			How: "Jain's index as in lock_fairness; theirs: rueidislock on one master",
+			Run: row(func(all []fight) harness.Outcome {
+				return harness.Parts(all, func(f fight) float64 { return f[fighterOurs].jain() }, func(f fight) float64 { return f[fighterRueidislock].jain() })
 			}),
 		},
 	}
@@ -72,9 +88,10 @@ func contendedRows() []harness.Row {
 
 // The sides of a fight.
 const (
-	fighterOurs      = "ours"
-	fighterRedsync   = "redsync"
-	fighterRedislock = "redislock"
+	fighterOurs        = "ours"
+	fighterRedsync     = "redsync"
+	fighterRedislock   = "redislock"
+	fighterRueidislock = "rueidislock"
 )
 
 const (
@@ -154,7 +171,7 @@ func runFights(ctx context.Context, lab *harness.Lab) ([]fight, error) {
 	var all []fight
 	for range lab.Rounds() {
 		f := fight{}
-		for side, addrs := range map[string][]string{fighterOurs: masters, fighterRedsync: masters, fighterRedislock: masters[:1]} {
+		for side, addrs := range map[string][]string{fighterOurs: masters, fighterRedsync: masters, fighterRedislock: masters[:1], fighterRueidislock: masters[:1]} {
 			b, err := runBouts(ctx, lab.Size(fighters, quickOnes), fighter{Side: side, Masters: addrs, For: time.Duration(lab.Size(int(fightFor), int(fightFor)/10))})
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", side, err)
@@ -267,6 +284,10 @@ func contend(ctx context.Context, role string, in io.Reader, out io.Writer) erro
 	for time.Since(began) < f.For {
 		asked := time.Now()
 		release, err := take(ctx)
+		if errors.Is(err, errOver) {
+			b.Longest = max(b.Longest, time.Since(asked))
+			break
+		}
 		if err != nil {
 			b.Error = err.Error()
 			break
@@ -282,6 +303,37 @@ func contend(ctx context.Context, role string, in io.Reader, out io.Writer) erro
 		}
 	}
 	return errors.Join(json.NewEncoder(out).Encode(b), end())
+}
+
+// errOver says that a side got no lease to the end of the fight.
+var errOver = errors.New("the fight is over")
+
+// rueidislock waits by client-side caching. One key is its majority of one master. Some of
+// its processes never get the lease again, also when all others have ended: so a wait ends
+// with the fight.
+func (f fighter) rueidislock() (take func(context.Context) (func(context.Context) error, error), end func() error, err error) {
+	locks, err := rueidislock.NewLocker(rueidislock.LockerOption{
+		ClientOption: rueidis.ClientOption{InitAddress: f.Masters}, KeyMajority: 1, KeyValidity: lockTTL,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return func(ctx context.Context) (func(context.Context) error, error) {
+		bound, stop := context.WithTimeout(ctx, f.For)
+		_, cancel, err := locks.WithContext(bound, "contended")
+		if err != nil {
+			if bound.Err() != nil && ctx.Err() == nil {
+				err = errOver
+			}
+			stop()
+			return nil, err
+		}
+		return func(context.Context) error {
+			cancel()
+			stop()
+			return nil
+		}, nil
+	}, func() error { locks.Close(); return nil }, nil
 }
 
 // locker is how a side takes a lease, however long that takes.
@@ -326,6 +378,9 @@ func (f fighter) locker(clients []redis.UniversalClient) (take func(context.Cont
 			}
 			return l.Release, nil
 		}, nothing, nil
+	}
+	if f.Side == fighterRueidislock {
+		return f.rueidislock()
 	}
 	return nil, nil, fmt.Errorf("there is no side %q", f.Side)
 }

@@ -220,6 +220,10 @@ func (m *lockMaster) runs() (ids []string) {
 // less than it could be.
 func (o Options) tellLocks(ctx context.Context) {
 	if len(o.LockURLs) >= 3 {
+		if o.LockQuarantine < 0 {
+			o.Logger.WarnContext(ctx, "lock masters that were started again are believed at once: if they have forgotten leases, two activities may be under one; "+
+				"their fences tell them apart", "op", "start", "family", "lock", "remedy", "leave LockQuarantine at 0, or set LockTTL or more")
+		}
 		return
 	}
 	level := slog.LevelInfo

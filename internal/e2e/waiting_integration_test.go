@@ -175,6 +175,24 @@ func TestWorkerHasStoppedWhenItsAttemptsHaveSaidTheirLastWord(t *testing.T) {
 	})
 }
 
+// A lock that is held for longer than LockWait, and again, uses none of the attempts of
+// which there is one.
+func TestLockThatIsHeldForLongUsesNoAttempt(t *testing.T) {
+	t.Parallel()
+	ctx := bounded(t)
+	b := bar(ctx, t, interceptors.Critical, 0, func(o *worker.Options) {
+		o.LockWait, o.RetryDelay = 300*time.Millisecond, 10*time.Millisecond
+	})
+	untilPending(ctx, t, b.client, b.run, "three waits are over", func(a *workflowpb.PendingActivityInfo) bool { return a.GetAttempt() > 3 })
+	if n := b.entered.Load(); n != 0 {
+		t.Errorf("its code was entered %d times", n)
+	}
+	b.open(ctx, t)
+	if err := b.run.Get(ctx, nil); err != nil || b.entered.Load() != 1 {
+		t.Errorf("%v after %d entries; want one, when the lock is free", err, b.entered.Load())
+	}
+}
+
 // A worker hears of a cancellation by heartbeats, which an activity without a time-out
 // for them does not send. The wait asks itself, and ends long before its time.
 func TestCancelInAWaitForALockEndsAsCanceled(t *testing.T) {
