@@ -127,6 +127,12 @@ integration-warm: prerequisites
 integration-cold: prerequisites
 	$(call in-modules,TEMPORAL_REDIS_TEST_STICKY=0 $(BOUND) $(CURDIR)/scripts/integration.sh -parallel $(PARALLEL) -timeout $(TEST_TIMEOUT))
 
+# By number: at the end of a time Go fails now and then by its own deadline.
+FUZZ ?= 200000x
+.PHONY: fuzz
+fuzz: prerequisites ## what decoders and parsers make of nonsense, each so often (FUZZ=2000000x); make test runs their seeds
+	$(call in-modules,$(BOUND) $(CURDIR)/scripts/fuzz.sh $(FUZZ))
+
 ##@ Benchmarks
 
 BENCH ?=
