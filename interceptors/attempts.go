@@ -161,7 +161,10 @@ func (c *call) excuseGate(ctx context.Context) {
 	defer cancel()
 	if ended := c.described(bound).GetLastAttemptCompleteTime(); ended.IsValid() {
 		c.details.excuse(ctx, c.res.GatedFor(c.info.TaskQueue, ours(ended.AsTime())))
+		return
 	}
+	// It does not say: then at least what passed at the gate in all.
+	c.details.excuse(ctx, c.res.GatedFor(c.info.TaskQueue, ours(c.info.ScheduledTime))-c.details.paused())
 }
 
 // exhausted refuses an attempt past the host's limits, which the attempt before

@@ -27,7 +27,7 @@ func FromContext(ctx context.Context) (*Lease, bool) {
 // were given; that of an activity is the one of its key function.
 func AllFromContext(ctx context.Context) []*Lease {
 	leases, _ := ctx.Value(contextKey{}).([]*Lease)
-	return leases
+	return slices.Clip(leases) // who appends to it changes nobody's
 }
 
 // carries tells whether ctx carries a lease of the resource that is held.

@@ -12,7 +12,7 @@ func TestAcquire_takes_times_that_are_as_good_as_for_ever(t *testing.T) {
 	t.Parallel()
 	for name, opts := range map[string][]Option{
 		"a deadline of the year 9999": {WithDeadline(time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC))},
-		"a wait of 292 years":         {WithWait(math.MaxInt64)},
+		"a wait of 292 years":         {WithWait(math.MaxInt64)}, // how it is asked for is below
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -66,4 +66,37 @@ func TestAcquire_asks_no_more_when_its_wait_is_over(t *testing.T) {
 			t.Errorf("it gave up after %s and %d tries", time.Since(began), fake.count("obtain"))
 		}
 	})
+}
+
+// The monotonic clock stands still while a machine is suspended.
+func TestDeadline_comes_sooner_after_a_suspension(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		machine := &skewedClock{}
+		m := fakeManagerWith(t, newFake(), machine.now, Options{})
+		lease := acquire(t, m, "r")
+		before := time.Until(lease.Deadline())
+		machine.skew.Store(int64(8 * time.Second))
+		if after := time.Until(lease.Deadline()); before-after != 8*time.Second {
+			t.Errorf("it ends in %s, and in %s when 8 s have passed of which the process saw nothing", before, after)
+		}
+		machine.skew.Store(0)
+		wantErr(t, lease.Release(t.Context()), nil)
+	})
+}
+
+// A ring that was not used yet is one: no second line is made for another.
+func TestBells_keep_one_ring(t *testing.T) {
+	t.Parallel()
+	b := &bells{lines: make(chan struct{}, 1), spawn: func(do func()) { t.Error("it listens"); do() }}
+	v := &bellVigil{bells: b, heard: make(chan struct{}, 1), until: time.Now().Add(time.Hour)}
+	v.heard <- struct{}{}
+	v.again()
+	if v.line != nil || len(b.lines) > 0 {
+		t.Error("it listens although there is a ring")
+	}
+	v.settle(&line{done: make(chan struct{})}, nil) // does not wait until somebody takes the first
+	if <-v.heard; len(v.heard) > 0 {
+		t.Error("there are two rings")
+	}
 }

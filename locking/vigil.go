@@ -60,7 +60,7 @@ func (v *bellVigil) patience(remaining time.Duration) time.Duration {
 func (v *bellVigil) again() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.ended || v.line != nil || time.Now().Before(v.deaf) {
+	if v.ended || v.line != nil || len(v.heard) > 0 || time.Now().Before(v.deaf) {
 		return
 	}
 	if !v.deaf.IsZero() {
@@ -126,7 +126,7 @@ func (v *bellVigil) announce(ctx context.Context, conn *redis.Conn) (free bool, 
 		number = p.ClientID(ctx)
 		p.ClientSetName(ctx, listener(v.keys)) // for List; no matter if it may not
 		if first {
-			life := max(time.Until(v.until), 0) + bellPatience
+			life := min(max(time.Until(v.until), 0), fenceTTL) + bellPatience
 			mark = p.SetNX(ctx, v.keys.mark, "1", life)
 			longer = p.Do(ctx, "pexpire", v.keys.mark, life.Milliseconds(), "gt") // another's may be shorter
 			left = p.PTTL(ctx, v.keys.lock)
@@ -190,7 +190,10 @@ func (v *bellVigil) settle(l *line, err error) {
 		v.deaf = time.Now().Add(bellPatience)
 	}
 	if !ended {
-		v.heard <- struct{}{} // a ring, or a reason to look at once and often
+		select {
+		case v.heard <- struct{}{}: // a ring, or a reason to look at once and often
+		default: // one that was not used yet says as much
+		}
 	}
 	v.mu.Unlock()
 	switch {

@@ -75,8 +75,8 @@ func (a *All) follow(id string, opts []SubscribeOption, at leftAt) {
 		return
 	}
 	at, quiet := a.passOn(s, at)
-	if at.position == (position{}) { // a log without a state, but ours
-		at.position = s.place()
+	if at.position == (position{}) { // a log that is ours, but had no state
+		at.position = s.silent
 	}
 	s.Close()
 	a.leave(id, at)

@@ -124,8 +124,10 @@ func (p *BackgroundPublisher) settle(b batch, c *circuit, err error) {
 		// its owner closed too early ends here as well.
 		p.tel.Metrics.PublishErrors.WithLabelValues(class.String()).Inc()
 		p.tel.Metrics.PublishDrops.Add(float64(len(b.items)))
-		p.tel.Log.Error("events dropped: they cannot be published",
-			"op", "publish", "family", family, "events", len(b.items), "error", p.wrap(err))
+		if len(b.items) > 0 { // else it was to tell of those of which that was said before
+			p.tel.Log.Error("events dropped: they cannot be published",
+				"op", "publish", "family", family, "events", len(b.items), "error", p.wrap(err))
+		}
 		p.queue.refuse(b)
 	}
 }

@@ -19,6 +19,7 @@ type Subscription struct {
 	release  func() bool
 	out      chan Event
 	first    []Event          // what to begin with
+	silent   position         // up to where the log had nothing to begin with
 	begun    map[string]Event // what the status source began it with, by task key
 
 	// Guarded by feed.mu.
@@ -82,7 +83,11 @@ func (s *Subscription) connectToLog(ctx context.Context) error {
 	for {
 		events, err := s.resync(ctx, s.settings.begin)
 		if err == nil {
-			s.first = events
+			if s.first = events; len(events) == 0 {
+				s.feed.mu.Lock()
+				s.silent = s.at
+				s.feed.mu.Unlock()
+			}
 			return nil
 		}
 		if rediserr.Classify(ctx, err) != rediserr.Unavailable {
@@ -198,13 +203,6 @@ func (s *Subscription) resync(ctx context.Context, begin beginning) ([]Event, er
 	s.at, s.generation = c.end, generation
 	s.told, s.begun = 0, nil // what the source said beyond this is told behind it
 	return c.events, nil
-}
-
-// place is up to where the log was taken; zero if there was none.
-func (s *Subscription) place() position {
-	s.feed.mu.Lock()
-	defer s.feed.mu.Unlock()
-	return s.at
 }
 
 // catchUp reads from the log what the feed has let go because others were

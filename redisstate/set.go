@@ -3,9 +3,9 @@ package redisstate
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -161,14 +161,14 @@ func (s *Store) encode(w *writing, v any) error {
 	return nil
 }
 
-// isNothing tells whether JSON was made of a nil pointer, map or slice: a reader would take
-// it for an empty config. Who gives JSON itself may say null.
+// isNothing tells whether JSON was made of a nil pointer: a reader would take it for an
+// empty config.
 func isNothing(v any, payload []byte) bool {
-	switch v.(type) {
-	case []byte, json.RawMessage:
+	if string(payload) != "null" {
 		return false
 	}
-	return string(payload) == "null"
+	r := reflect.ValueOf(v)
+	return r.Kind() == reflect.Pointer && r.IsNil()
 }
 
 // maxBatchBytes bounds what one pipeline carries, so that it fits the client's

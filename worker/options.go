@@ -62,7 +62,7 @@ type Options struct {
 	LockWait time.Duration
 	// LockTTL is the time to live of a lease; at least 1 s. Defaults to 30 s.
 	LockTTL time.Duration
-	// LockRenewEvery is the interval of renewals; at most half of LockTTL.
+	// LockRenewEvery is the interval of renewals; at least 10 ms and at most half of LockTTL.
 	// Defaults to 10 s, or a third of a LockTTL that is set.
 	LockRenewEvery time.Duration
 	// LockKey names the resource of a critical activity. Defaults to the
@@ -219,8 +219,8 @@ func (o Options) validateLocks() error {
 	switch {
 	case o.LockTTL < locking.MinTTL:
 		return fmt.Errorf("worker: LockTTL is %v; use 0 for the default (%v), or at least %v", o.LockTTL, locking.DefaultTTL, locking.MinTTL)
-	case o.LockRenewEvery < 0 || o.LockRenewEvery > o.LockTTL/2:
-		return fmt.Errorf("worker: LockRenewEvery is %v; use 0 for a third of LockTTL, or at most half of it (%v)", o.LockRenewEvery, o.LockTTL/2)
+	case o.LockRenewEvery != 0 && (o.LockRenewEvery < 10*time.Millisecond || o.LockRenewEvery > o.LockTTL/2):
+		return fmt.Errorf("worker: LockRenewEvery is %v; use 0 for a third of LockTTL, or 10ms to half of it (%v)", o.LockRenewEvery, o.LockTTL/2)
 	}
 	if o.LockQuarantine > 0 && o.LockQuarantine < o.LockTTL {
 		return fmt.Errorf("worker: LockQuarantine is %v; use at least LockTTL (%v), 0 for the default, or a negative one to switch it off", o.LockQuarantine, o.LockTTL)

@@ -78,7 +78,7 @@ func TestBus_does_not_wait_for_an_owner_that_hangs(t *testing.T) {
 		owner = node.Options().Addr
 	}
 	b := New(client, Options{
-		Probe: "probe", ProbeEvery: 300 * time.Millisecond, Timeout: time.Minute,
+		Probe: "probe", ProbeEvery: time.Minute, Timeout: time.Minute,
 		Op: "test: listen", Family: "test", Log: slog.New(slog.DiscardHandler), Sharded: client,
 	})
 	t.Cleanup(b.Close)
