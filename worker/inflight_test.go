@@ -105,6 +105,11 @@ func TestRetireClosesAfterTheLastActivity(t *testing.T) {
 	if err := rt.await(t.Context(), time.Minute); err != nil {
 		t.Error(err)
 	}
+	for range 100 {
+		if err := rt.await(early, 0); err != nil {
+			t.Fatalf("it is closed, and who has no time to wait for that hears %v", err)
+		}
+	}
 	if _, err := res.Store.Set(t.Context(), redisstate.Entry{ID: "a", Value: 1}); err == nil {
 		t.Error("the store is open after the last activity")
 	}

@@ -154,6 +154,9 @@ func (rt *runtime) await(ctx context.Context, limit time.Duration) error {
 	case <-ctx.Done():
 	case <-timer.C:
 	}
+	if rt.closed() { // meanwhile, or long ago
+		return nil
+	}
 	return rt.stillBusy()
 }
 
