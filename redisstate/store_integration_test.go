@@ -83,7 +83,7 @@ func TestConfigStore_on_every_backend(t *testing.T) {
 
 	var mu sync.Mutex
 	tallies := make(map[string]*contract.Tally)
-	const backends = 10
+	const backends = 9
 	t.Cleanup(func() { // all cases are over
 		if len(tallies) != backends {
 			t.Errorf("%d of %d backends ran", len(tallies), backends)
@@ -104,7 +104,6 @@ func TestConfigStore_on_every_backend(t *testing.T) {
 		"least-privilege user":          {URL: plain.URLFor("worker", "worker-secret")},
 		"Sentinel, mutual TLS":          {URL: watched.URL(), SentinelPassword: "watch", TLS: theirs},
 		"Cluster, TLS":                  {URL: sealed.URL(), TLS: trusted(sealed.Certificates())},
-		"Cluster":                       {URL: shards.URL()},
 		"Cluster, least-privilege user": {URL: shards.URLFor("worker", "worker-secret")},
 	} {
 		t.Run(name, func(t *testing.T) {
