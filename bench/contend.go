@@ -378,8 +378,7 @@ func (f fighter) locker(clients []redis.UniversalClient) (take func(context.Cont
 			}
 			return l.Release, nil
 		}, nothing, nil
-	}
-	if f.Side == fighterRueidislock {
+	case fighterRueidislock:
 		return f.rueidislock()
 	}
 	return nil, nil, fmt.Errorf("there is no side %q", f.Side)

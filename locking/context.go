@@ -9,7 +9,8 @@ type contextKey struct{}
 
 // NewContext returns a copy of ctx that carries leases, in place of those that it
 // carries: to add one to an activity's own, give it append(AllFromContext(ctx), lease)...,
-// or what guards its writes by their fences guards by one only. It does not tie ctx to their lives; Lease.Bind does.
+// or what guards its writes by their fences guards by one only. It does not tie ctx to
+// their lives; Lease.Bind does.
 func NewContext(ctx context.Context, leases ...*Lease) context.Context {
 	return context.WithValue(ctx, contextKey{}, slices.Clone(leases))
 }

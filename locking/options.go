@@ -18,14 +18,13 @@ const (
 	DefaultTTL  = 30 * time.Second
 	DefaultWait = 10 * time.Second
 	MinTTL      = time.Second
+	// MinRenewEvery is the shortest time between two renewals that is accepted.
+	MinRenewEvery = 10 * time.Millisecond
 )
 
-const (
-	minRenewEvery = 10 * time.Millisecond
-	// forEver is as long as a wait or a lease may be: what is longer is meant so, and
-	// times in Redis and in Go cannot hold much more.
-	forEver = 10 * 365 * 24 * time.Hour
-)
+// forEver is as long as a wait or a lease may be: what is longer is meant so, and
+// times in Redis and in Go cannot hold much more.
+const forEver = 10 * 365 * 24 * time.Hour
 
 // Options configure a Manager. The zero value works.
 type Options struct {
@@ -43,8 +42,9 @@ type Options struct {
 	Wait time.Duration
 	// Quarantine is for how long a master that was started gives no vote, since
 	// it may have forgotten leases: the longest TTL that any process uses, or
-	// more. Negative switches it off: then a restart may let two hold a lease. Defaults to TTL with several masters, and
-	// to none with one, which would grant nothing for so long.
+	// more. Negative switches it off: then a restart may let two hold a lease.
+	// Defaults to TTL with several masters, and to none with one, which would grant
+	// nothing for so long.
 	Quarantine time.Duration
 	// Holder is what Manager.List shows of who holds a lock: up to 256 bytes, no
 	// secret. Defaults to the host's name and the process id.
@@ -104,8 +104,8 @@ func (o Options) validate() error {
 	if o.TTL < MinTTL {
 		bad("Options.TTL is %s; use at least %s", o.TTL, MinTTL)
 	}
-	if o.TTL >= MinTTL && (o.RenewEvery < minRenewEvery || o.RenewEvery > o.TTL/2) {
-		bad("Options.RenewEvery is %s; use at least %s and at most half of TTL (%s)", o.RenewEvery, minRenewEvery, o.TTL/2)
+	if o.TTL >= MinTTL && (o.RenewEvery < MinRenewEvery || o.RenewEvery > o.TTL/2) {
+		bad("Options.RenewEvery is %s; use at least %s and at most half of TTL (%s)", o.RenewEvery, MinRenewEvery, o.TTL/2)
 	}
 	if len(o.Holder) > maxHolder || !utf8.ValidString(o.Holder) {
 		bad("Options.Holder is %d bytes long; use up to %d bytes of UTF-8", len(o.Holder), maxHolder)

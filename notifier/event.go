@@ -27,10 +27,9 @@ const (
 	// GapRestarted: the log is another one than before (flushed, expired, lost
 	// in a failover). A snapshot follows.
 	GapRestarted = "log restarted"
-	// GapDropped: a publisher dropped events, since it ran out of buffer or Redis will
-	// never take them; Data holds
-	// their number as {"dropped":n}. The last status of each task is kept as
-	// long as the buffer allows.
+	// GapDropped: a publisher dropped events, since it ran out of buffer or Redis
+	// will never take them; Data holds their number as {"dropped":n}. The last
+	// status of each task is kept as long as the buffer allows.
 	GapDropped = "publisher dropped events"
 )
 

@@ -193,11 +193,15 @@ func (q *queue) told(b *batch) {
 func (q *queue) done(b batch) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	m := b.mailbox
+	b.mailbox.dropped -= b.gap.dropped
+	q.settle(b.mailbox)
+}
+
+// settle forgets what is with a sender. The caller holds mu.
+func (q *queue) settle(m *mailbox) {
 	q.count(-len(m.sending))
 	m.sending = nil
 	m.uncertain, m.tried = false, gap{}
-	m.dropped -= b.gap.dropped
 	q.release(m)
 }
 
@@ -208,15 +212,12 @@ func (q *queue) refuse(b batch) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	m := b.mailbox
-	q.count(-len(m.sending))
-	m.sending = nil
-	m.uncertain, m.tried = false, gap{}
 	if len(b.items) > 0 || len(m.items) > 0 {
 		m.dropped += len(b.items)
 	} else {
 		m.dropped -= b.gap.dropped
 	}
-	q.release(m)
+	q.settle(m)
 }
 
 // giveBack puts the batch back in front, to be sent again.

@@ -126,7 +126,11 @@ func (c *catchUp) addEntries(entries []logEntry, after int64) {
 // of these ids is served rightly. A state that came about later is left out, since the
 // entry itself is told.
 func snapshotEvents(v *view, entries []logEntry, upTo int) []Event {
-	inLog, before := latestInLog(entries), latestInLog(entries[:upTo])
+	inLog := latestInLog(entries)
+	before := inLog
+	if upTo < len(entries) {
+		before = latestInLog(entries[:upTo])
+	}
 	var events []Event
 	add := func(kind Kind, known *entry) {
 		ev, of := known.Event, latest{kind, known.TaskKey()}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"regexp"
 	"runtime/debug"
 	"sync"
@@ -140,10 +141,7 @@ func newCacheOf[T any](client redis.UniversalClient, c CacheOptions[T], o Option
 	if err != nil {
 		return nil, err
 	}
-	if hangs(client) {
-		tel.Log.Warn("The client ignores deadlines of contexts, so a Redis that says nothing holds up reads and changes for the client's time-outs",
-			"op", "redisstate: new cache", "family", stateFamily, "kind", c.Kind, "remedy", "set ContextTimeoutEnabled in its options, or use Conn.Client")
-	}
+	tellIfHangs(tel.Log, client, "op", "redisstate: new cache", "family", stateFamily, "kind", c.Kind)
 	_, single := client.(*redis.Client)
 	cache := &Cache[T]{
 		guards: guards{
@@ -199,6 +197,14 @@ func readsMasters(by string, client redis.UniversalClient) error {
 		}
 	}
 	return nil
+}
+
+// tellIfHangs warns, once for what is made on it, of a client that hangs.
+func tellIfHangs(log *slog.Logger, client redis.UniversalClient, of ...any) {
+	if hangs(client) {
+		log.With(of...).Warn("The client ignores deadlines of contexts, so a Redis that says nothing holds up callers for the client's time-outs",
+			"remedy", "set ContextTimeoutEnabled in its options, or use Conn.Client")
+	}
 }
 
 // hangs tells whether a client's commands go on after their context's deadline.

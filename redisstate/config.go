@@ -19,7 +19,7 @@ type Entry struct {
 	// had it, also if the content is the same. Defaults to none.
 	Workflow string
 	// Value is marshalled to JSON; []byte and json.RawMessage are taken as JSON
-	// already. It must not be nil.
+	// already. It must not be nil, nor a pointer that is.
 	Value any
 	// TTL is the time to live, in whole milliseconds. Defaults to Options.TTL.
 	TTL time.Duration

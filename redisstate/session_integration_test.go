@@ -50,7 +50,6 @@ func TestSessions_and_Counters_on_every_backend(t *testing.T) {
 				t.Errorf("%d of 2 suites ran over %s", len(tallies[name]), name)
 			}
 			for _, tally := range tallies[name] {
-				t.Logf("%-9s over %-21s %d of %d cases kept", tally.Suite(), name, tally.Kept(), tally.Cases())
 				if tally.Kept() != tally.Cases() || tally.Cases() == 0 {
 					t.Errorf("%s over %s kept %d of %d cases", tally.Suite(), name, tally.Kept(), tally.Cases())
 				}

@@ -137,10 +137,7 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if hangs(client) {
-		tel.Log.Warn("The client ignores deadlines of contexts, so a Redis that says nothing holds up callers for the client's time-outs",
-			"op", "redisstate: new store", "family", family, "remedy", "set ContextTimeoutEnabled in its options, or use Conn.Client")
-	}
+	tellIfHangs(tel.Log, client, "op", "redisstate: new store", "family", family)
 	near, err := newNear(o.NearCacheBytes, tel.Metrics)
 	if err != nil {
 		return nil, err

@@ -219,8 +219,8 @@ func (o Options) validateLocks() error {
 	switch {
 	case o.LockTTL < locking.MinTTL:
 		return fmt.Errorf("worker: LockTTL is %v; use 0 for the default (%v), or at least %v", o.LockTTL, locking.DefaultTTL, locking.MinTTL)
-	case o.LockRenewEvery != 0 && (o.LockRenewEvery < 10*time.Millisecond || o.LockRenewEvery > o.LockTTL/2):
-		return fmt.Errorf("worker: LockRenewEvery is %v; use 0 for a third of LockTTL, or 10ms to half of it (%v)", o.LockRenewEvery, o.LockTTL/2)
+	case o.LockRenewEvery != 0 && (o.LockRenewEvery < locking.MinRenewEvery || o.LockRenewEvery > o.LockTTL/2):
+		return fmt.Errorf("worker: LockRenewEvery is %v; use 0 for a third of LockTTL, or %v to half of it (%v)", o.LockRenewEvery, locking.MinRenewEvery, o.LockTTL/2)
 	}
 	if o.LockQuarantine > 0 && o.LockQuarantine < o.LockTTL {
 		return fmt.Errorf("worker: LockQuarantine is %v; use at least LockTTL (%v), 0 for the default, or a negative one to switch it off", o.LockQuarantine, o.LockTTL)
