@@ -2,7 +2,6 @@ package compozy
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -88,8 +87,8 @@ func (s *ConfigStore[T]) Get(ctx context.Context, taskExecID string) (*T, error)
 	}
 	// Not redisstate.Decode: what that returns is shared, and Compozy changes it.
 	config := new(T)
-	if err := json.Unmarshal(stored.JSON(), config); err != nil {
-		return nil, fmt.Errorf("failed to get config for taskExecID %s: %w", shown(taskExecID), undecodable[T](err))
+	if err := stored.Unmarshal(config); err != nil {
+		return nil, fmt.Errorf("failed to get config for taskExecID %s: %w", shown(taskExecID), err)
 	}
 	return config, nil
 }

@@ -3,6 +3,7 @@ package compozy_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -206,18 +207,46 @@ func TestConfigStore_refuses_in_their_words(t *testing.T) {
 	}
 }
 
+// exact reads numbers as they are written.
+type exact struct{}
+
+func (exact) Marshal(v any) ([]byte, error) { return json.Marshal(v) }
+
+func (exact) Unmarshal(data []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	return d.Decode(v)
+}
+
+func TestConfigStore_reads_by_the_stores_codec(t *testing.T) {
+	t.Parallel()
+	_, conn := newStore(t)
+	store, err := redisstate.NewStore(conn.Client(), redisstate.Options{Codec: exact{}, Registerer: prometheus.NewRegistry()})
+	must(t, err)
+	t.Cleanup(func() { _ = store.Close() })
+	s := compozy.NewConfigStore(store, compozy.Options[TaskConfig]{})
+	must(t, s.Save(t.Context(), execID, &TaskConfig{With: map[string]any{"n": 1}}))
+	got, err := s.Get(t.Context(), execID)
+	must(t, err)
+	if n := got.With["n"]; n != json.Number("1") {
+		t.Errorf("got %#v; want what the Codec makes of it", n)
+	}
+}
+
 func TestConfigStore_errors_are_one_line_without_values(t *testing.T) {
 	t.Parallel()
 	const canary = "C4n4ry"
 	store, conn := newStore(t)
 	s := compozy.NewConfigStore(store, compozy.Options[TaskConfig]{})
 	must(t, conn.Client().Set(t.Context(), "temporal-redis:config:bad", canary, time.Hour).Err())
-	if _, err := store.Set(t.Context(), redisstate.Entry{ID: "other", Value: map[string]any{"id": map[string]int{canary: 1}}}); err != nil {
-		t.Fatal(err)
-	}
+	_, err := store.Set(t.Context(),
+		redisstate.Entry{ID: "other", Value: map[string]any{"id": map[string]int{canary: 1}}},
+		redisstate.Entry{ID: "below", Value: map[string]any{"env": map[string]any{canary: []string{canary}}}})
+	must(t, err)
 	_, bad := s.Get(t.Context(), "bad")
 	_, other := s.Get(t.Context(), "other")
-	for _, err := range []error{bad, other} {
+	_, below := s.Get(t.Context(), "below")
+	for _, err := range []error{bad, other, below} {
 		if !errors.Is(err, redisstate.ErrCorrupt) || errors.Is(err, compozy.ErrNotFound) || !strings.HasPrefix(err.Error(), "failed to get config for taskExecID ") {
 			t.Errorf("got %v", err)
 		}
@@ -230,7 +259,7 @@ func TestConfigStore_errors_are_one_line_without_values(t *testing.T) {
 	}
 	must(t, conn.Close())
 	away := s.Save(t.Context(), "away", &TaskConfig{ID: canary})
-	for _, err := range []error{bad, other, hostile, long, huge, away} {
+	for _, err := range []error{bad, other, below, hostile, long, huge, away} {
 		if text := err.Error(); strings.Contains(text, canary) || strings.ContainsAny(text, "\n\x1b") || len(text) > 400 {
 			t.Errorf("got %q", text)
 		}

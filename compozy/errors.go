@@ -2,8 +2,6 @@ package compozy
 
 import (
 	"errors"
-	"fmt"
-	"reflect"
 	"strconv"
 	"unicode/utf8"
 
@@ -41,19 +39,6 @@ type notFoundError struct {
 
 func (e *notFoundError) Error() string   { return e.text }
 func (e *notFoundError) Unwrap() []error { return []error{ErrNotFound, e.cause} }
-
-// mismatchError leaves the cause's text out, which may repeat values.
-type mismatchError struct {
-	into  reflect.Type
-	cause error
-}
-
-func undecodable[T any](cause error) error { return &mismatchError{reflect.TypeFor[T](), cause} }
-
-func (e *mismatchError) Error() string {
-	return fmt.Sprintf("%v: it does not decode into %v", redisstate.ErrCorrupt, e.into)
-}
-func (e *mismatchError) Unwrap() []error { return []error{redisstate.ErrCorrupt, e.cause} }
 
 // maxShown is more than any id that a store takes.
 const maxShown = 1024

@@ -1,5 +1,7 @@
 package redisstate
 
+import "github.com/prometheus/client_golang/prometheus"
+
 // blobs turns bytes that have no digest (metadata, values of a session) into
 // what is stored for them, and back. A stored blob is
 //
@@ -13,7 +15,7 @@ type blobs struct {
 	envelope envelope
 }
 
-func newBlobs(o Options) blobs { return blobs{newEnvelope(o)} }
+func newBlobs(o Options, uses *prometheus.CounterVec) blobs { return blobs{newEnvelope(o, uses)} }
 
 const blobHead = 2
 

@@ -149,7 +149,7 @@ func newCacheOf[T any](client redis.UniversalClient, c CacheOptions[T], o Option
 			ordered: single, log: tel.Log, events: tel.Metrics.StateCache,
 		},
 		load:     c.Load,
-		text:     &text{codec: o.Codec, blobs: newBlobs(o), max: o.MaxConfigBytes, family: stateFamily + ":" + c.Kind, version: c.Version},
+		text:     &text{codec: o.Codec, blobs: newBlobs(o, tel.Metrics.KeyUses), max: o.MaxConfigBytes, family: stateFamily + ":" + c.Kind, version: c.Version},
 		flights:  flights[loadKey, T]{op: opCacheLoad, family: stateFamily},
 		away:     away{began: time.Now(), wait: cacheWait},
 		hits:     tel.Metrics.CacheHits.WithLabelValues(telemetry.CacheState),

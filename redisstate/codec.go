@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"reflect"
+	"strings"
 	"sync"
 )
 
@@ -45,8 +45,9 @@ func marshalError(v any, cause error) error {
 	return &codecError{"encode", ErrInvalidValue, fmt.Sprintf("%T cannot be marshalled to JSON", v), cause}
 }
 
-func decodeError[T any](cause error) error {
-	detail := "it does not decode into " + reflect.TypeFor[T]().String()
+// decodeError is a failure to decode into what v points to.
+func decodeError(v any, cause error) error {
+	detail := "it does not decode into " + strings.TrimPrefix(fmt.Sprintf("%T", v), "*")
 	var wrong *json.UnmarshalTypeError
 	if errors.As(cause, &wrong) && wrong.Field != "" {
 		detail += fmt.Sprintf(": field %s needs a %s", wrong.Field, wrong.Type)

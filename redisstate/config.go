@@ -69,6 +69,20 @@ func (c Config) Size() int {
 	return len(c.content.json)
 }
 
+// Unmarshal decodes the config into v, a pointer, by the Codec of the store that it
+// was read from: what it makes is the caller's own and may be changed. The error
+// wraps ErrCorrupt when the content does not fit v, and ErrNotFound for the zero
+// Config; its text holds no values.
+func (c Config) Unmarshal(v any) error {
+	if c.content == nil {
+		return fmt.Errorf("redisstate: decode (config): %w", ErrNotFound)
+	}
+	if err := c.content.codec.Unmarshal(c.content.json, v); err != nil {
+		return decodeError(v, err)
+	}
+	return nil
+}
+
 // Decode returns the config decoded into T. A content is decoded once per type
 // and shared by everyone who reads it while it is in the near cache, so treat the
 // result as read-only. The error wraps ErrCorrupt when the content is not a T, and

@@ -35,6 +35,8 @@ func TestCodec_errors_hold_no_values_and_keep_their_cause(t *testing.T) {
 	}
 	_, err = Decode[picky](config)
 	check("unmarshal", err, ErrCorrupt)
+	check("unmarshal into the caller's", config.Unmarshal(new(picky)), ErrCorrupt)
+	check("unmarshal into nothing", config.Unmarshal(nil), ErrCorrupt)
 	_, err = Decode[struct{ N int }](config)
 	check("wrong type of field", err, ErrCorrupt)
 	var cause *json.UnmarshalTypeError
@@ -48,6 +50,7 @@ func TestCodec_errors_hold_no_values_and_keep_their_cause(t *testing.T) {
 	if _, err := Decode[doc](Config{}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("the zero Config gave %v", err)
 	}
+	check("unmarshal the zero Config", Config{}.Unmarshal(new(doc)), ErrNotFound)
 	_, err = NewConfig("a", "", math.Inf(1))
 	check("infinite", err, ErrInvalidValue)
 }

@@ -53,7 +53,7 @@ func decodeContent[T any](c *content) (*T, error) {
 	}
 	v := new(T)
 	if err := c.codec.Unmarshal(c.json, v); err != nil {
-		return nil, decodeError[T](err)
+		return nil, decodeError(v, err)
 	}
 	c.decoded.Store(&decoded{value: v, next: c.decoded.Load()})
 	return v, nil

@@ -3,6 +3,10 @@ package redisstate
 import (
 	"encoding/binary"
 	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/compozy/temporal-redis/internal/telemetry"
 )
 
 // envelope says how bytes are wrapped on their way into Redis (compressed, then
@@ -11,12 +15,19 @@ import (
 type envelope struct {
 	compression Compression
 	keys        *KeyRing
-	required    bool // what is not encrypted is refused
-	limit       int  // of plain bytes that are decompressed, see bound
+	required    bool                   // what is not encrypted is refused
+	limit       int                    // of plain bytes that are decompressed, see bound
+	uses        *prometheus.CounterVec // of keys; nil: not counted
 }
 
-func newEnvelope(o Options) envelope {
-	return envelope{compression: o.Compression, keys: o.Keys, required: o.RequireEncryption, limit: o.MaxConfigBytes}
+func newEnvelope(o Options, uses *prometheus.CounterVec) envelope {
+	return envelope{compression: o.Compression, keys: o.Keys, required: o.RequireEncryption, limit: o.MaxConfigBytes, uses: uses}
+}
+
+func (e envelope) used(key *sealer, how string) {
+	if e.uses != nil {
+		e.uses.WithLabelValues(key.id, how).Inc()
+	}
 }
 
 // bound is the most bytes that a value may have once decompressed. It is never
@@ -61,6 +72,7 @@ func (e envelope) wrap(head []byte, family, id string, plain []byte) []byte {
 	out := append(head, byte(len(key.id)))
 	out = append(out, key.id...)
 	out = append(out, key.check[:]...)
+	e.used(key, telemetry.Encrypted)
 	return key.aead.Seal(out, nil, body, bindings) //nolint:gosec // G407: this AEAD makes a random nonce itself and takes none
 }
 
@@ -85,6 +97,7 @@ func (e envelope) unlock(head, body []byte, family, id string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: it was changed, or moved here from another key", ErrCorrupt)
 	}
+	e.used(key, telemetry.Decrypted)
 	return plain, nil
 }
 

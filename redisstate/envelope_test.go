@@ -10,7 +10,7 @@ import (
 // seal is what newBlobs' envelope makes of plain under a family and an id.
 func seal(tb testing.TB, o Options, family, id, plain string) []byte {
 	tb.Helper()
-	raw, err := newBlobs(o).encode(family, id, []byte(plain))
+	raw, err := newBlobs(o, nil).encode(family, id, []byte(plain))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func TestBlob_round_trip(t *testing.T) {
 	} {
 		for _, plain := range []string{"", "x", strings.Repeat("hello ", 1000), string(make([]byte, DefaultMaxConfigBytes+1))} {
 			raw := seal(t, o, "metadata", "id", plain)
-			got, err := newBlobs(o).decode("metadata", "id", raw)
+			got, err := newBlobs(o, nil).decode("metadata", "id", raw)
 			if err != nil || string(got) != plain {
 				t.Errorf("%s: got %d bytes for %d, %v", name, len(got), len(plain), err)
 			}
@@ -72,7 +72,7 @@ func TestEnvelope_is_bound_to_its_place(t *testing.T) {
 	for _, other := range [][2]string{
 		{"metadata", "two"}, {"session", "one"}, {"metadataone", ""}, {"", "metadataone"}, {"metadat", "aone"}, {"metadata", "on"}, {"metadata", "one\x00"},
 	} {
-		if got, err := newBlobs(o).decode(other[0], other[1], raw); !errors.Is(err, ErrCorrupt) {
+		if got, err := newBlobs(o, nil).decode(other[0], other[1], raw); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("as %q: got %q, %v; want ErrCorrupt", other, got, err)
 		}
 	}
@@ -86,11 +86,11 @@ func TestEnvelope_finds_out_every_changed_byte(t *testing.T) {
 		for _, bit := range []byte{1, 0x80} {
 			bad := bytes.Clone(raw)
 			bad[at] ^= bit
-			if got, err := newBlobs(o).decode("metadata", "id", bad); err == nil {
+			if got, err := newBlobs(o, nil).decode("metadata", "id", bad); err == nil {
 				t.Errorf("byte %d: got %q", at, got)
 			}
 		}
-		if got, err := newBlobs(o).decode("metadata", "id", raw[:at]); err == nil {
+		if got, err := newBlobs(o, nil).decode("metadata", "id", raw[:at]); err == nil {
 			t.Errorf("cut at %d: got %q", at, got)
 		}
 	}
@@ -108,13 +108,13 @@ func TestEnvelope_tells_a_missing_key_from_a_wrong_one_and_from_damage(t *testin
 		"missing key": {mustRing(t, "old"), ErrUnknownKey, `"new"`},
 		"wrong key":   {ringOf(t, sameID("new")), ErrUnknownKey, "another key"},
 	} {
-		_, err := newBlobs(Options{Keys: test.ring}).decode("metadata", "id", raw)
+		_, err := newBlobs(Options{Keys: test.ring}, nil).decode("metadata", "id", raw)
 		if !errors.Is(err, test.want) || errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), test.text) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
 	raw[len(raw)-1] ^= 1
-	if _, err := newBlobs(Options{Keys: mustRing(t, "new")}).decode("metadata", "id", raw); !errors.Is(err, ErrCorrupt) || errors.Is(err, ErrUnknownKey) {
+	if _, err := newBlobs(Options{Keys: mustRing(t, "new")}, nil).decode("metadata", "id", raw); !errors.Is(err, ErrCorrupt) || errors.Is(err, ErrUnknownKey) {
 		t.Errorf("damaged: got %v", err)
 	}
 }
@@ -122,7 +122,7 @@ func TestEnvelope_tells_a_missing_key_from_a_wrong_one_and_from_damage(t *testin
 func TestEnvelope_writes_the_newest_key_and_reads_all(t *testing.T) {
 	t.Parallel()
 	ring := mustRing(t, "one")
-	b := newBlobs(Options{Keys: ring})
+	b := newBlobs(Options{Keys: ring}, nil)
 	first, _ := b.encode("metadata", "id", []byte("x"))
 	if err := ring.Replace(key("two"), key("one")); err != nil {
 		t.Fatal(err)
@@ -162,11 +162,11 @@ func TestEnvelope_refuses_what_is_not_encrypted_if_told_so(t *testing.T) {
 	t.Parallel()
 	o := Options{Keys: mustRing(t, "a")}
 	plain := seal(t, Options{}, "metadata", "id", "planted")
-	if got, err := newBlobs(o).decode("metadata", "id", plain); err != nil || string(got) != "planted" {
+	if got, err := newBlobs(o, nil).decode("metadata", "id", plain); err != nil || string(got) != "planted" {
 		t.Fatalf("got %q, %v", got, err)
 	}
 	o.RequireEncryption = true
-	if got, err := newBlobs(o).decode("metadata", "id", plain); !errors.Is(err, ErrNotEncrypted) {
+	if got, err := newBlobs(o, nil).decode("metadata", "id", plain); !errors.Is(err, ErrNotEncrypted) {
 		t.Fatalf("got %q, %v", got, err)
 	}
 }

@@ -93,7 +93,7 @@ func NewKeyRing(keys ...EncryptionKey) (*KeyRing, error) {
 // then put it first everywhere; take the old one away when nothing is stored
 // under it any more. That is one TTL after its last write with FixedTTL; else reads
 // extend lives, and what is in use stays under the key of its last write until it is
-// saved again.
+// saved again. The metric redis_encryption_key_uses_total counts what each key decrypts.
 func (r *KeyRing) Replace(keys ...EncryptionKey) error {
 	if len(keys) == 0 {
 		return invalid("a key ring needs at least one key")

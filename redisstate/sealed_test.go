@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/compozy/temporal-redis/internal/telemetry"
 )
 
 // vault is a Redis with the stores that tests open on it.
@@ -113,11 +116,22 @@ func TestStore_rotates_keys_while_it_runs(t *testing.T) {
 	v := newVault(t)
 	ring := mustRing(t, "one")
 	s := v.open(Options{Keys: ring})
+	uses := func(id string, encrypted, decrypted float64) {
+		t.Helper()
+		e := testutil.ToFloat64(s.metrics.KeyUses.WithLabelValues(id, telemetry.Encrypted))
+		d := testutil.ToFloat64(s.metrics.KeyUses.WithLabelValues(id, telemetry.Decrypted))
+		if e != encrypted || d != decrypted {
+			t.Errorf("%s has encrypted %v and decrypted %v values; want %v and %v", id, e, d, encrypted, decrypted)
+		}
+	}
 	ref := v.set(s, "id", 1)
+	uses("one", 1, 0)
 	if err := ring.Replace(key("two"), key("one")); err != nil {
 		t.Fatal(err)
 	}
 	v.gives(s, ref.Key(), "1")
+	uses("one", 1, 1)
+	uses("two", 0, 0)
 	before := v.raw("id")
 	v.set(s, "id", 1) // unchanged, but not under the newest key
 	after := v.raw("id")
@@ -391,8 +405,8 @@ func FuzzBlob(f *testing.F) {
 		f.Fatal(err)
 	}
 	all := []blobs{
-		{}, newBlobs(Options{Compression: CompressionS2}), newBlobs(Options{Compression: CompressionZstd}),
-		newBlobs(Options{Keys: ring}), newBlobs(Options{Keys: ring, Compression: CompressionZstd}),
+		{}, newBlobs(Options{Compression: CompressionS2}, nil), newBlobs(Options{Compression: CompressionZstd}, nil),
+		newBlobs(Options{Keys: ring}, nil), newBlobs(Options{Keys: ring, Compression: CompressionZstd}, nil),
 	}
 	for _, b := range all {
 		raw, err := b.encode("metadata", "id", []byte(long))

@@ -31,7 +31,7 @@ type Sessions struct {
 
 // NewSessions makes sessions on a client, which it never closes. Of the options
 // it uses Namespace, TTL (of a whole session), MaxConfigBytes (of one value),
-// Codec, Compression, Keys and RequireEncryption. No I/O. Errors wrap
+// Codec, Compression, Keys, RequireEncryption and the telemetry. No I/O. Errors wrap
 // ErrInvalidOptions.
 func NewSessions(client redis.UniversalClient, o Options) (*Sessions, error) {
 	if client == nil {
@@ -45,7 +45,11 @@ func NewSessions(client redis.UniversalClient, o Options) (*Sessions, error) {
 	if err != nil {
 		return nil, invalid("Namespace: %w", err)
 	}
-	return &Sessions{client: client, space: space, ttl: o.TTL, maxBytes: o.MaxConfigBytes, codec: o.Codec, blobs: newBlobs(o)}, nil
+	tel, err := o.telemetry()
+	if err != nil {
+		return nil, err
+	}
+	return &Sessions{client: client, space: space, ttl: o.TTL, maxBytes: o.MaxConfigBytes, codec: o.Codec, blobs: newBlobs(o, tel.Metrics.KeyUses)}, nil
 }
 
 // Close ends the sessions' use in this process: what is called afterwards

@@ -21,6 +21,7 @@ type Metrics struct {
 	NearCache     *prometheus.CounterVec // redis_near_cache_total{event}
 	StateCache    *prometheus.CounterVec // redis_state_cache_total{event}
 	TTLExtensions *prometheus.CounterVec // redis_ttl_extensions_total{outcome}
+	KeyUses       *prometheus.CounterVec // redis_encryption_key_uses_total{key,use}
 
 	LockAcquire *prometheus.CounterVec // redis_lock_acquire_total{outcome}
 	LockWait    prometheus.Histogram   // redis_lock_wait_seconds
@@ -72,6 +73,12 @@ const (
 	ExtensionFailed  = "failed"  // Redis did not take it
 )
 
+// Label values of Metrics.KeyUses, beside the ids of keys.
+const (
+	Encrypted = "encrypt"
+	Decrypted = "decrypt"
+)
+
 // Label values of Metrics.NearCache.
 const (
 	NearFilled    = "filled"    // which content an id has was remembered
@@ -119,6 +126,8 @@ func newMetrics(reg prometheus.Registerer) (*Metrics, error) {
 
 		SourceLoads:   r.counterVec("redis_source_loads_total", "Configs that were not in Redis and were asked of the host's Source, by outcome.", "outcome"),
 		TTLExtensions: r.counterVec("redis_ttl_extensions_total", "Times to live that reads asked to extend, by outcome.", "outcome"),
+
+		KeyUses: r.counterVec("redis_encryption_key_uses_total", "Values encrypted and decrypted, by the id of the key.", "key", "use"),
 
 		NearCache:  r.counterVec("redis_near_cache_total", "What happened to the near cache of current configs beside hits, by event.", "event"),
 		StateCache: r.counterVec("redis_state_cache_total", "What happened to cached states beside hits and misses, by event.", "event"),
