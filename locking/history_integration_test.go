@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -25,6 +26,9 @@ import (
 	"github.com/compozy/temporal-redis/internal/redistest/faultproxy"
 	"github.com/compozy/temporal-redis/locking"
 )
+
+// seed is that of the contenders and of the faults: go test -tags integration ./locking -seed 7
+var seed = flag.Uint64("seed", 1, "of what is random in the contests")
 
 // contest is a few processes that want one lock, on masters behind proxies.
 type contest struct {
@@ -336,52 +340,6 @@ func (c *contest) up(quarantine time.Duration) {
 	}
 }
 
-// trouble is a fault of one master that comes and goes.
-type trouble func(c *contest, random *rand.Rand, master int)
-
-// some waits up to a bound, as a fault lasts.
-func some(random *rand.Rand, atMost time.Duration) {
-	<-time.After(atMost/4 + time.Duration(random.Int64N(int64(atMost*3/4))))
-}
-
-var troubles = map[string]trouble{
-	"killed": func(c *contest, random *rand.Rand, master int) {
-		c.servers[master].Kill()
-		some(random, briefly/2)
-		c.servers[master].MustRestart(c.t)
-	},
-	"stopped": func(c *contest, random *rand.Rand, master int) {
-		if err := c.servers[master].Pause(); err != nil {
-			c.t.Error(err)
-		}
-		some(random, 2*briefly)
-		if err := c.servers[master].Resume(); err != nil {
-			c.t.Error(err)
-		}
-	},
-	"behind a black hole": func(c *contest, random *rand.Rand, master int) {
-		ways := []faultproxy.Direction{faultproxy.Both, faultproxy.ToClient, faultproxy.ToServer}
-		c.proxies[master].BlackHole(ways[random.IntN(len(ways))])
-		some(random, 2*briefly)
-		if err := c.proxies[master].Heal(); err != nil {
-			c.t.Error(err)
-		}
-	},
-	"replies lost": func(c *contest, random *rand.Rand, master int) {
-		for range 20 {
-			c.proxies[master].LoseReplies()
-			some(random, 40*time.Millisecond)
-		}
-	},
-	"slow": func(c *contest, random *rand.Rand, master int) {
-		c.proxies[master].Delay(time.Duration(random.Int64N(int64(briefly / 4))))
-		some(random, briefly)
-		if err := c.proxies[master].Heal(); err != nil {
-			c.t.Error(err)
-		}
-	},
-}
-
 const (
 	contenders = 4
 	leasesEach = 15 // on average, at least
@@ -396,8 +354,7 @@ func TestLock_is_held_by_one(t *testing.T) {
 		for name, fault := range troubles {
 			t.Run(fmt.Sprintf("%d masters, %s", masters, name), func(t *testing.T) {
 				t.Parallel()
-				const seed = 1
-				c := newContest(t, masters, locking.Contender{Seed: seed, Quarantine: briefly, Hold: 20 * time.Millisecond})
+				c := newContest(t, masters, locking.Contender{Seed: *seed, Quarantine: briefly, Hold: 20 * time.Millisecond})
 				c.up(briefly)
 				for n := range contenders {
 					c.start(n)
@@ -413,15 +370,18 @@ func TestLock_is_held_by_one(t *testing.T) {
 						theirs = masters - who*each
 					}
 					disorder.Go(func() {
-						random := rand.New(rand.NewPCG(seed, uint64(who)))
+						random := rand.New(rand.NewPCG(*seed, uint64(who)))
 						for range disorders {
-							fault(c, random, who*each+random.IntN(theirs))
+							fault.make(c, random, who*each+random.IntN(theirs))
 							some(random, briefly/4)
 						}
 					})
 				}
 				disorder.Wait()
 				until(t, "it was held often enough", func() bool { return c.count("acquire") >= contenders*leasesEach })
+				if fault.met != nil {
+					until(t, "the fault has met somebody", func() bool { return fault.met(c) })
+				}
 				c.finish()
 				c.judge(exclusive(c.deeds))
 			})

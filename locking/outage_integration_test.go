@@ -165,27 +165,16 @@ func TestManager_waits_for_masters_that_take_no_writes(t *testing.T) {
 // A replica that lacks the last grants takes over, as in a fail-over.
 func TestFences_rise_when_a_replica_takes_over_that_lacks_grants(t *testing.T) {
 	t.Parallel()
-	primary := redistest.Start(t)
-	replica := redistest.Start(t, redistest.WithConfig("replicaof", "127.0.0.1", strconv.Itoa(primary.Port())))
+	primary, replica := redistest.Start(t), redistest.Start(t)
 	first := open(t, primary, brief)
 	release(t, acquire(t, first))
-	control := replica.ControlClient(t)
-	until(t, "the replica has a grant", func() bool {
-		n, err := control.DBSize(t.Context()).Result()
-		return err == nil && n > 0
-	})
-	if err := replica.Pause(); err != nil {
-		t.Fatal(err)
-	}
+	s := follow(t, replica, primary)
+	s.cut()
 	for range 100 {
 		release(t, acquire(t, first))
 	}
 	old := acquire(t, first)
-	primary.Kill()
-	if err := replica.Resume(); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "the replica takes over", func() bool { return control.ReplicaOf(t.Context(), "NO", "ONE").Err() == nil })
+	s.takeOver(t)
 	next := acquire(t, open(t, replica, brief))
 	if next.Fence() <= old.Fence() {
 		t.Errorf("fence %d after %d", next.Fence(), old.Fence())

@@ -61,7 +61,7 @@ func TestLock_that_is_broken_is_rejected(t *testing.T) {
 	} {
 		t.Run(broken, func(t *testing.T) {
 			t.Parallel()
-			c := newContest(t, 1, locking.Contender{Seed: 1, Quarantine: -1, Hold: hold, Broken: broken})
+			c := newContest(t, 1, locking.Contender{Seed: *seed, Quarantine: -1, Hold: hold, Broken: broken})
 			for n := range contenders {
 				c.start(n)
 			}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/compozy/temporal-redis/internal/redistest"
 	"github.com/compozy/temporal-redis/locking"
 )
 
@@ -31,7 +32,7 @@ func TestLock_of_a_process_that_stops(t *testing.T) {
 	for name, masters := range map[string]int{"one master": 1, "three masters": 3} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newContest(t, masters, locking.Contender{Seed: 1, Quarantine: -1, Hold: 100 * time.Millisecond})
+			c := newContest(t, masters, locking.Contender{Seed: *seed, Quarantine: -1, Hold: 100 * time.Millisecond})
 			processes := make([]*contender, contenders)
 			for n := range processes {
 				processes[n] = c.start(n)
@@ -66,7 +67,7 @@ func TestLock_of_a_process_that_is_killed(t *testing.T) {
 	for name, masters := range map[string]int{"one master": 1, "three masters": 3} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newContest(t, masters, locking.Contender{Seed: 1, Quarantine: -1, Hold: 50 * time.Millisecond})
+			c := newContest(t, masters, locking.Contender{Seed: *seed, Quarantine: -1, Hold: 50 * time.Millisecond})
 			processes := make([]*contender, contenders)
 			for n := range processes {
 				processes[n] = c.start(n)
@@ -107,7 +108,7 @@ func TestFences_rise_whatever_is_lost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newContest(t, test.masters, locking.Contender{Seed: 1, Quarantine: -1, Hold: 4 * time.Millisecond})
+			c := newContest(t, test.masters, locking.Contender{Seed: *seed, Quarantine: -1, Hold: 4 * time.Millisecond})
 			for n := range contenders {
 				c.start(n)
 			}
@@ -116,6 +117,54 @@ func TestFences_rise_whatever_is_lost(t *testing.T) {
 				until(t, "leases are granted", func() bool { return c.count("acquire") >= before+leasesEach })
 				test.lose(c)
 			}
+			c.finish()
+			c.judge(fencesRise(c.deeds))
+		})
+	}
+}
+
+// TestFences_rise_when_replicas_take_over has processes contend while replicas take over
+// that lack what was granted last: the lock is free there, and its counter low.
+func TestFences_rise_when_replicas_take_over(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		masters int
+		over    []int // of which masters
+	}{
+		"of the only master": {1, []int{0}},
+		"of one of three":    {3, []int{1}},
+		"of two of three":    {3, []int{0, 2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newContest(t, test.masters, locking.Contender{Seed: *seed, Quarantine: -1, Hold: 4 * time.Millisecond})
+			standbys := make(map[int]*standby)
+			for _, master := range test.over {
+				standbys[master] = follow(t, redistest.Start(t), c.servers[master])
+			}
+			for n := range contenders {
+				c.start(n)
+			}
+			granted := func() {
+				before := c.count("acquire")
+				until(t, "leases are granted", func() bool { return c.count("acquire") >= before+leasesEach })
+			}
+			for range 3 {
+				granted()
+				for _, master := range test.over {
+					standbys[master].cut()
+				}
+				granted()
+				for _, master := range test.over {
+					s := standbys[master]
+					s.takeOver(t)
+					c.proxies[master].Redirect(s.replica.Addr())
+					c.servers[master] = s.replica
+					s.primary.MustRestart(t)
+					standbys[master] = follow(t, s.primary, s.replica)
+				}
+			}
+			granted()
 			c.finish()
 			c.judge(fencesRise(c.deeds))
 		})

@@ -1,7 +1,7 @@
 // Package faultproxy stands between a client and a server over TCP and does
 // what networks do: it is slow, falls silent in one direction or both, resets
-// connections, refuses new ones, and loses replies, so that a command was
-// executed and nobody knows.
+// connections, refuses new ones, leads to another server, and loses replies, so
+// that a command was executed and nobody knows.
 //
 // It promises that faults come where they were asked for: at once by a method
 // (Reset, LoseReplies, BlackHole, Refuse, Delay), or at random by a seeded

@@ -47,14 +47,14 @@ type Counts struct {
 // Proxy is a listener on a loopback port. Its methods are safe for concurrent
 // use and take effect at once; what is on its way may still arrive.
 type Proxy struct {
-	target string
-	port   int
+	port int
 
 	running sync.WaitGroup
 	ctx     context.Context // ends with the proxy
 	end     context.CancelFunc
 
 	mu       sync.Mutex
+	target   string
 	listener net.Listener // nil while new connections are refused
 	links    map[*link]struct{}
 	closed   bool
@@ -142,6 +142,15 @@ func (p *Proxy) Refuse() {
 	}
 }
 
+// Redirect has new connections carried to another target, as a name that leads to
+// who took over, and resets the present ones.
+func (p *Proxy) Redirect(target string) {
+	p.mu.Lock()
+	p.target = target
+	p.mu.Unlock()
+	p.Reset()
+}
+
 // Random begins faults at random, which depend on the seed and on the order of
 // what passes.
 func (p *Proxy) Random(seed uint64, chaos Chaos) {
@@ -221,16 +230,19 @@ func (p *Proxy) accept(listener net.Listener) {
 	}
 }
 
-// serve carries a connection. One that was accepted a moment before Refuse, and is not
-// carried by then, is refused: nobody could reset it.
+// serve carries a connection. One that was accepted a moment before Refuse or Redirect,
+// and is not carried by then, is refused: nobody could reset it.
 func (p *Proxy) serve(listener net.Listener, client net.Conn) {
-	server, err := (&net.Dialer{}).DialContext(p.ctx, "tcp", p.target)
+	p.mu.Lock()
+	target := p.target
+	p.mu.Unlock()
+	server, err := (&net.Dialer{}).DialContext(p.ctx, "tcp", target)
 	l := &link{client: client}
 	if err == nil {
 		l.server = server
 	}
 	p.mu.Lock()
-	served := err == nil && !p.closed && p.listener == listener
+	served := err == nil && !p.closed && p.listener == listener && p.target == target
 	switch {
 	case served:
 		p.counts.Connections++

@@ -185,6 +185,26 @@ func isTimeout(err error) bool {
 	return ok && timeout.Timeout()
 }
 
+func TestRedirectLeadsToAnotherServer(t *testing.T) {
+	t.Parallel()
+	first, second := startEcho(t), startEcho(t)
+	p := Start(t, first.addr)
+	conn := dial(t, p)
+	if _, err := ask(t, conn, patience); err != nil {
+		t.Fatal(err)
+	}
+	p.Redirect(second.addr)
+	if got, err := ask(t, conn, patience); err == nil || isTimeout(err) {
+		t.Errorf("the present connection got %q, %v; want a reset", got, err)
+	}
+	if got, err := ask(t, dial(t, p), patience); got != "x" || err != nil {
+		t.Errorf("a new connection got %q, %v", got, err)
+	}
+	if first.received() != "x" || second.received() != "x" {
+		t.Errorf("the first server received %q and the second %q", first.received(), second.received())
+	}
+}
+
 func TestResetEndsPresentConnections(t *testing.T) {
 	t.Parallel()
 	p := Start(t, startEcho(t).addr)
