@@ -65,6 +65,24 @@ var workerRules = []string{
 // slot, and what commands do.
 var clusterRules = append(slices.Clone(workerRules), "+cluster|slots", "+command")
 
+// sentinelRules are what docs/operations.md tells to let a user of the sentinels do.
+var sentinelRules = []string{
+	"on", ">watcher-secret", "resetchannels", "&+switch-master", "&+replica-reconf-done", "-@all",
+	"+sentinel|get-master-addr-by-name", "+sentinel|sentinels", "+subscribe", "+ping",
+}
+
+// grantTo makes an ACL user of a running server.
+func grantTo(t *testing.T, server *redistest.Server, user string, rules ...string) {
+	t.Helper()
+	command := []any{"acl", "setuser", user}
+	for _, rule := range rules {
+		command = append(command, rule)
+	}
+	if err := server.ControlClient(t).Do(t.Context(), command...).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestConfigStore_on_every_backend runs one suite on all that we support. It
 // says how many cases each backend kept, and all have to be the same.
 func TestConfigStore_on_every_backend(t *testing.T) {
@@ -78,6 +96,9 @@ func TestConfigStore_on_every_backend(t *testing.T) {
 	trusted := func(c *redistest.Certificates) redisstate.TLSOptions { return redisstate.TLSOptions{CAFile: c.CAFile} }
 	ours := trusted(mutual.Certificates())
 	ours.CertFile, ours.KeyFile = mutual.Certificates().ClientCertFile, mutual.Certificates().ClientKeyFile
+	for _, sentinel := range watched.Sentinels() {
+		grantTo(t, sentinel, "watcher", sentinelRules...)
+	}
 	theirs := trusted(watched.Certificates())
 	theirs.CertFile, theirs.KeyFile = watched.Certificates().ClientCertFile, watched.Certificates().ClientKeyFile
 
@@ -87,6 +108,7 @@ func TestConfigStore_on_every_backend(t *testing.T) {
 	t.Cleanup(func() { // all cases are over
 		if len(tallies) != backends {
 			t.Errorf("%d of %d backends ran", len(tallies), backends)
+			return
 		}
 		for name, tally := range tallies {
 			if tally.Kept() != tally.Cases() || tally.Cases() != tallies["TCP"].Cases() || tally.Cases() == 0 {
@@ -101,7 +123,7 @@ func TestConfigStore_on_every_backend(t *testing.T) {
 		"TLS":                           {URL: encrypted.URL(), TLS: trusted(encrypted.Certificates())},
 		"mutual TLS":                    {URL: mutual.URL(), TLS: ours},
 		"least-privilege user":          {URL: plain.URLFor("worker", "worker-secret")},
-		"Sentinel, mutual TLS":          {URL: watched.URL(), SentinelPassword: "watch", TLS: theirs},
+		"Sentinel, mutual TLS":          {URL: watched.URL(), SentinelUsername: "watcher", SentinelPassword: "watcher-secret", TLS: theirs},
 		"Cluster, TLS":                  {URL: sealed.URL(), TLS: trusted(sealed.Certificates())},
 		"Cluster, least-privilege user": {URL: shards.URLFor("worker", "worker-secret")},
 	} {
