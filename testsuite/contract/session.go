@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/temporal-redis/redisstate"
@@ -92,6 +93,7 @@ func SessionsOnRedis(tb testing.TB, connect func(tb testing.TB) redis.UniversalC
 		Open: func(tb testing.TB, opts redisstate.Options) *redisstate.Sessions {
 			tb.Helper()
 			opts.Namespace = b.namespace
+			opts.Registerer = prometheus.NewRegistry()
 			sessions, err := redisstate.NewSessions(connect(tb), opts)
 			if err != nil {
 				tb.Fatal(err)

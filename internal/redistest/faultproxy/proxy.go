@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,14 +48,14 @@ type Counts struct {
 // Proxy is a listener on a loopback port. Its methods are safe for concurrent
 // use and take effect at once; what is on its way may still arrive.
 type Proxy struct {
-	port int
+	port   int
+	target atomic.Pointer[string] // another one with each Redirect, which holds mu
 
 	running sync.WaitGroup
 	ctx     context.Context // ends with the proxy
 	end     context.CancelFunc
 
 	mu       sync.Mutex
-	target   string
 	listener net.Listener // nil while new connections are refused
 	links    map[*link]struct{}
 	closed   bool
@@ -83,7 +84,8 @@ func Start(tb testing.TB, target string) *Proxy {
 
 // Run is Start for programs, which end it by Close.
 func Run(target string) (*Proxy, error) {
-	p := &Proxy{target: target, links: map[*link]struct{}{}}
+	p := &Proxy{links: map[*link]struct{}{}}
+	p.target.Store(&target)
 	p.ctx, p.end = context.WithCancel(context.Background())
 	if _, err := loopback.Listen(func(port int) error {
 		p.port = port
@@ -121,10 +123,16 @@ func (p *Proxy) BlackHolePresent(d Direction) {
 
 // Reset closes all present connections with a reset.
 func (p *Proxy) Reset() {
-	p.each(func(l *link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.resetAll()
+}
+
+func (p *Proxy) resetAll() {
+	for l := range p.links {
 		p.counts.Resets++
 		l.abort()
-	})
+	}
 }
 
 // LoseReplies closes each present connection instead of delivering the next
@@ -146,9 +154,9 @@ func (p *Proxy) Refuse() {
 // who took over, and resets the present ones.
 func (p *Proxy) Redirect(target string) {
 	p.mu.Lock()
-	p.target = target
-	p.mu.Unlock()
-	p.Reset()
+	defer p.mu.Unlock()
+	p.target.Store(&target)
+	p.resetAll()
 }
 
 // Random begins faults at random, which depend on the seed and on the order of
@@ -233,16 +241,14 @@ func (p *Proxy) accept(listener net.Listener) {
 // serve carries a connection. One that was accepted a moment before Refuse or Redirect,
 // and is not carried by then, is refused: nobody could reset it.
 func (p *Proxy) serve(listener net.Listener, client net.Conn) {
-	p.mu.Lock()
-	target := p.target
-	p.mu.Unlock()
-	server, err := (&net.Dialer{}).DialContext(p.ctx, "tcp", target)
+	target := p.target.Load()
+	server, err := (&net.Dialer{}).DialContext(p.ctx, "tcp", *target)
 	l := &link{client: client}
 	if err == nil {
 		l.server = server
 	}
 	p.mu.Lock()
-	served := err == nil && !p.closed && p.listener == listener && p.target == target
+	served := err == nil && !p.closed && p.listener == listener && p.target.Load() == target
 	switch {
 	case served:
 		p.counts.Connections++
