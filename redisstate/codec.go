@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -49,10 +51,40 @@ func marshalError(v any, cause error) error {
 func decodeError(v any, cause error) error {
 	detail := "it does not decode into " + strings.TrimPrefix(fmt.Sprintf("%T", v), "*")
 	var wrong *json.UnmarshalTypeError
-	if errors.As(cause, &wrong) && wrong.Field != "" {
-		detail += fmt.Sprintf(": field %s needs a %s", wrong.Field, wrong.Type)
+	if errors.As(cause, &wrong) && wrong.Type != nil {
+		switch name := fieldIn(reflect.TypeOf(v), wrong.Field); name {
+		case "":
+		case wrong.Field:
+			detail += fmt.Sprintf(": field %s needs a %s", name, wrong.Type)
+		default:
+			detail += fmt.Sprintf(": something in field %s needs to be a %s", name, wrong.Type)
+		}
 	}
 	return &codecError{"decode", ErrCorrupt, detail, cause}
+}
+
+// fieldIn is as much of a path of names as are fields of a struct: the rest may be
+// keys of a map, which are the content's and not the type's.
+func fieldIn(t reflect.Type, path string) string {
+	var known []string
+	for name := range strings.SplitSeq(path, ".") {
+		for t != nil && (t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice || t.Kind() == reflect.Array || t.Kind() == reflect.Map) {
+			t = t.Elem()
+		}
+		if t == nil || t.Kind() != reflect.Struct {
+			break
+		}
+		fields := reflect.VisibleFields(t)
+		at := slices.IndexFunc(fields, func(f reflect.StructField) bool {
+			tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			return name == tag || name == f.Name
+		})
+		if at < 0 {
+			break
+		}
+		known, t = append(known, name), fields[at].Type
+	}
+	return strings.Join(known, ".")
 }
 
 // room is where a value is on its way to its canonical form.

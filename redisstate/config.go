@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 )
@@ -71,11 +72,15 @@ func (c Config) Size() int {
 
 // Unmarshal decodes the config into v, a pointer, by the Codec of the store that it
 // was read from: what it makes is the caller's own and may be changed. The error
-// wraps ErrCorrupt when the content does not fit v, and ErrNotFound for the zero
-// Config; its text holds no values.
+// wraps ErrCorrupt when the content does not fit v, which may be filled in part then,
+// ErrInvalidValue when v is no pointer, and ErrNotFound for the zero Config; its text
+// holds no values.
 func (c Config) Unmarshal(v any) error {
 	if c.content == nil {
 		return fmt.Errorf("redisstate: decode (config): %w", ErrNotFound)
+	}
+	if to := reflect.ValueOf(v); to.Kind() != reflect.Pointer || to.IsNil() {
+		return fmt.Errorf("redisstate: decode (config): %w: there is no room in a %T; give it a pointer", ErrInvalidValue, v)
 	}
 	if err := c.content.codec.Unmarshal(c.content.json, v); err != nil {
 		return decodeError(v, err)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -36,7 +37,9 @@ func TestCodec_errors_hold_no_values_and_keep_their_cause(t *testing.T) {
 	_, err = Decode[picky](config)
 	check("unmarshal", err, ErrCorrupt)
 	check("unmarshal into the caller's", config.Unmarshal(new(picky)), ErrCorrupt)
-	check("unmarshal into nothing", config.Unmarshal(nil), ErrCorrupt)
+	check("unmarshal into nothing", config.Unmarshal(nil), ErrInvalidValue)
+	check("unmarshal into a nil pointer", config.Unmarshal((*doc)(nil)), ErrInvalidValue)
+	check("unmarshal into a value", config.Unmarshal(doc{}), ErrInvalidValue)
 	_, err = Decode[struct{ N int }](config)
 	check("wrong type of field", err, ErrCorrupt)
 	var cause *json.UnmarshalTypeError
@@ -53,6 +56,40 @@ func TestCodec_errors_hold_no_values_and_keep_their_cause(t *testing.T) {
 	check("unmarshal the zero Config", Config{}.Unmarshal(new(doc)), ErrNotFound)
 	_, err = NewConfig("a", "", math.Inf(1))
 	check("infinite", err, ErrInvalidValue)
+}
+
+// A Codec may name keys of maps in the path of a field, as encoding/json/v2 does.
+func TestDecodeError_names_fields_only(t *testing.T) {
+	t.Parallel()
+	type step struct {
+		Name  string `json:"name,omitempty"`
+		Limit int
+	}
+	type base struct{ ID int }
+	type task struct {
+		base
+		Steps map[string][]*step `json:"steps"`
+		Any   any
+	}
+	for path, want := range map[string]string{
+		"":                     "into redisstate.task",
+		"C4n4ry":               "into redisstate.task",
+		"ID":                   "field ID needs a int",
+		"steps.name":           "field steps.name needs a int",
+		"steps.Limit":          "field steps.Limit needs a int",
+		"steps.C4n4ry.0.name":  "something in field steps needs to be a int",
+		"Any.C4n4ry":           "something in field Any needs to be a int",
+		"steps.name.C4n4ry":    "something in field steps.name needs to be a int",
+		"steps.name,omitempty": "something in field steps needs to be a int",
+	} {
+		err := decodeError(new(task), &json.UnmarshalTypeError{Value: "string", Type: reflect.TypeFor[int](), Field: path})
+		if !strings.HasSuffix(err.Error(), want) || strings.Contains(err.Error(), "C4n4ry") {
+			t.Errorf("%s: got %v; want %q", path, err, want)
+		}
+	}
+	if err := decodeError(new(task), &json.UnmarshalTypeError{Field: "ID"}); !strings.HasSuffix(err.Error(), "redisstate.task") {
+		t.Errorf("without a type: %v", err)
+	}
 }
 
 func TestConfig_JSON_is_a_copy(t *testing.T) {

@@ -21,6 +21,7 @@ type envelope struct {
 }
 
 func newEnvelope(o Options, uses *prometheus.CounterVec) envelope {
+	o.Keys.countOn(uses)
 	return envelope{compression: o.Compression, keys: o.Keys, required: o.RequireEncryption, limit: o.MaxConfigBytes, uses: uses}
 }
 

@@ -44,7 +44,8 @@ var (
 	// ErrInvalidKey says that an id, a digest or a workflow id cannot be used.
 	ErrInvalidKey = errors.New("invalid key")
 	// ErrInvalidValue says that a value to save is not JSON and cannot be
-	// marshalled to it, or that its time to live is negative.
+	// marshalled to it, that its time to live is negative, or that what to decode
+	// into is no pointer.
 	ErrInvalidValue = errors.New("invalid value")
 	// ErrRolledBack is for the host to wrap: the transaction in Cache.Change or
 	// Changes.Commit was certainly not committed, and will not be.

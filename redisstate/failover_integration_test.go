@@ -210,8 +210,11 @@ func saved(t *testing.T, store *redisstate.Store) (check func(when string)) {
 func TestStore_goes_on_by_itself_after_Sentinel_failovers(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	group := redistest.StartSentinel(t, redistest.WithPassword("pw"))
-	store := open(t, dial(t, redisstate.Options{URL: group.URL()}))
+	group := redistest.StartSentinel(t, redistest.WithPassword("pw"), redistest.WithSentinelPassword("watch"))
+	for _, sentinel := range group.Sentinels() {
+		grantTo(t, sentinel, "watcher", sentinelRules...)
+	}
+	store := open(t, dial(t, redisstate.Options{URL: group.URL(), SentinelUsername: "watcher", SentinelPassword: "watcher-secret"}))
 	check := saved(t, store)
 	if err := group.Settle(ctx); err != nil {
 		t.Fatal(err)
@@ -231,6 +234,11 @@ func TestStore_goes_on_by_itself_after_Sentinel_failovers(t *testing.T) {
 	traffic.finish(t)
 	if traffic.outages.Load() == 0 {
 		t.Error("no call saw an outage: this showed nothing")
+	}
+	for _, sentinel := range group.Sentinels() { // the client does not say what it was denied
+		if denied, err := sentinel.ControlClient(t).Do(ctx, "acl", "log").Slice(); err != nil || len(denied) > 0 {
+			t.Errorf("%s denied %v, %v", sentinel.Addr(), denied, err)
+		}
 	}
 }
 

@@ -11,7 +11,12 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/compozy/temporal-redis/internal/telemetry"
 )
 
 // EncryptionKeyBytes is the length of a key: AES-256.
@@ -66,6 +71,9 @@ func validKeyID(id string) bool {
 // they work. Printed, logged or marshalled it shows the ids of its keys only.
 type KeyRing struct {
 	keys atomic.Pointer[[]*sealer]
+
+	mu   sync.Mutex               // of Replace and countOn
+	uses []*prometheus.CounterVec // that count the uses of keys
 }
 
 // sealer is one key ready for use.
@@ -114,8 +122,37 @@ func (r *KeyRing) Replace(keys ...EncryptionKey) error {
 	if len(errs) > 0 {
 		return errors.Join(errs...)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.keys.Store(&fresh)
+	for _, uses := range r.uses {
+		begin(uses, fresh)
+	}
 	return nil
+}
+
+// countOn has the uses of the keys counted from 0, those of later keys too: what is
+// only there from its first use on has no increase that a query could see.
+func (r *KeyRing) countOn(uses *prometheus.CounterVec) {
+	if r == nil || uses == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !slices.Contains(r.uses, uses) {
+		r.uses = append(r.uses, uses)
+	}
+	if all := r.keys.Load(); all != nil {
+		begin(uses, *all)
+	}
+}
+
+func begin(uses *prometheus.CounterVec, keys []*sealer) {
+	for _, key := range keys {
+		for _, how := range []string{telemetry.Encrypted, telemetry.Decrypted} {
+			uses.WithLabelValues(key.id, how)
+		}
+	}
 }
 
 // IDs are the ids of the keys, newest first.

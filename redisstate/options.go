@@ -262,11 +262,15 @@ func (o Options) validateStore() error {
 const maxValueBytes = 512<<20 - 1<<16
 
 func (o Options) telemetry() (*telemetry.Telemetry, error) {
-	return telemetry.New(telemetry.Config{
+	tel, err := telemetry.New(telemetry.Config{
 		Logger:         o.Logger,
 		Registerer:     o.Registerer,
 		TracerProvider: o.TracerProvider,
 	})
+	if err != nil {
+		return nil, invalid("Registerer: %w", err)
+	}
+	return tel, nil
 }
 
 // invalid is an error of options: one line that names the option and the remedy.

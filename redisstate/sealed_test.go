@@ -124,11 +124,19 @@ func TestStore_rotates_keys_while_it_runs(t *testing.T) {
 			t.Errorf("%s has encrypted %v and decrypted %v values; want %v and %v", id, e, d, encrypted, decrypted)
 		}
 	}
+	counted := func(series int) { // from 0, by what was there before the first use
+		t.Helper()
+		if got := testutil.CollectAndCount(s.metrics.KeyUses); got != series {
+			t.Errorf("%d series of the uses of keys; want %d", got, series)
+		}
+	}
+	counted(2)
 	ref := v.set(s, "id", 1)
 	uses("one", 1, 0)
 	if err := ring.Replace(key("two"), key("one")); err != nil {
 		t.Fatal(err)
 	}
+	counted(4)
 	v.gives(s, ref.Key(), "1")
 	uses("one", 1, 1)
 	uses("two", 0, 0)

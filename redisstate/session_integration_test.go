@@ -28,7 +28,7 @@ func TestSessions_and_Counters_on_every_backend(t *testing.T) {
 	t.Parallel()
 	plain := redistest.Start(t, redistest.WithUnixSocket(), redistest.WithUser("state", stateRules...))
 	encrypted, mutual := redistest.Start(t, redistest.WithTLS()), redistest.Start(t, redistest.WithMutualTLS())
-	watched, shards := redistest.StartSentinel(t), redistest.StartCluster(t)
+	watched, shards := redistest.StartSentinel(t, redistest.WithSentinelPassword("watch")), redistest.StartCluster(t)
 	trusted := redisstate.TLSOptions{CAFile: encrypted.Certificates().CAFile}
 	ours := redisstate.TLSOptions{
 		CAFile: mutual.Certificates().CAFile, CertFile: mutual.Certificates().ClientCertFile, KeyFile: mutual.Certificates().ClientKeyFile,
@@ -39,7 +39,7 @@ func TestSessions_and_Counters_on_every_backend(t *testing.T) {
 		"least-privilege user": {URL: plain.URLFor("state", "state-secret")},
 		"TLS":                  {URL: encrypted.URL(), TLS: trusted},
 		"mutual TLS":           {URL: mutual.URL(), TLS: ours},
-		"Sentinel":             {URL: watched.URL()},
+		"Sentinel":             {URL: watched.URL(), SentinelPassword: "watch"},
 		"Cluster":              {URL: shards.URL()},
 	}
 	var mu sync.Mutex

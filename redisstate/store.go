@@ -143,14 +143,15 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 		return nil, err
 	}
 	_, single := client.(*redis.Client)
+	wraps := newEnvelope(o, tel.Metrics.KeyUses)
 	s := &Store{
 		client:   client,
 		space:    space,
 		ttl:      o.TTL,
 		maxBytes: o.MaxConfigBytes,
 		codec:    o.Codec,
-		envelope: newEnvelope(o, tel.Metrics.KeyUses),
-		blobs:    newBlobs(o, tel.Metrics.KeyUses),
+		envelope: wraps,
+		blobs:    blobs{wraps},
 		near:     near,
 		hits:     tel.Metrics.CacheHits.WithLabelValues(telemetry.CacheRedis),
 		misses:   tel.Metrics.CacheMisses.WithLabelValues(telemetry.CacheRedis),

@@ -167,7 +167,7 @@ func FuzzParseURL(f *testing.F) {
 				t.Fatalf("%q: %v", raw, err)
 			}
 			colon, at := credentials(raw)
-			if repeats(raw, strings.Index(raw, "://")+len("://"), colon, err) || repeats(raw, colon+1, at, err) {
+			if repeats(refusal, raw, strings.Index(raw, "://")+len("://"), colon) || repeats(refusal, raw, colon+1, at) {
 				t.Fatalf("%q: the error repeats the user or the password: %v", raw, err)
 			}
 			return
@@ -191,6 +191,11 @@ func FuzzParseURL(f *testing.F) {
 	})
 }
 
+func refusal(raw string) error {
+	_, err := parseURL(raw)
+	return err
+}
+
 // credentials tells where the first ':' is behind the scheme, and the last '@'. There are
 // none if both are 0.
 func credentials(raw string) (colon, at int) {
@@ -208,43 +213,63 @@ func credentials(raw string) (colon, at int) {
 }
 
 // repeats tells whether an error holds a part of the URL because the URL did, and not
-// because our own words are like it: with other letters in that part it holds those.
-func repeats(raw string, from, to int, err error) bool {
-	if from >= to || to-from < 3 || !strings.Contains(err.Error(), raw[from:to]) {
+// because our own words are like it: with other characters in that part it holds those.
+func repeats(refusal func(string) error, raw string, from, to int) bool {
+	if from >= to || to-from < 3 || !strings.Contains(refusal(raw).Error(), raw[from:to]) {
 		return false
 	}
+	hex := 0 // digits of a %xx to come, which stay, as does what stands between parts
 	other := strings.Map(func(r rune) rune {
 		switch {
+		case hex > 0:
+			hex--
+		case r == '%':
+			hex = 2
 		case r >= 'a' && r <= 'z':
 			return 'a' + (r-'a'+13)%26
 		case r >= 'A' && r <= 'Z':
 			return 'A' + (r-'A'+13)%26
+		case r >= '0' && r <= '9':
+			return '0' + (r-'0'+5)%10
+		case r == '-' || r == '_' || r == '.' || r == '~' || r == '!' || r == '*':
+			return []rune("_-~.*!")[strings.IndexRune("-_.~!*", r)]
+		case r > 0xff && r < 0xd000:
+			return r ^ 1
 		}
 		return r
 	}, raw[from:to])
-	_, again := parseURL(raw[:from] + other + raw[to:])
+	again := refusal(raw[:from] + other + raw[to:])
 	return other != raw[from:to] && again != nil && strings.Contains(again.Error(), other)
 }
 
-// The check of FuzzParseURL finds what an error says of an URL, here the scheme, whatever
-// letters it has, and takes none of our own words for a secret.
+// The check of FuzzParseURL finds what an error says of an URL, whatever characters it
+// has, and takes none of our own words for a secret.
 func TestRepeats_tells_what_an_error_has_from_the_URL(t *testing.T) {
 	t.Parallel()
+	echo := func(raw string) error { return errors.New("no good: " + raw) }
 	for raw, test := range map[string]struct {
-		part string
-		want bool
+		refusal func(string) error
+		part    string
+		want    bool
 	}{
-		"nonesuch://h":             {"nonesuch", true},
-		"reddis://h":               {"reddis", true},
-		"redis://u:password@h/x/y": {"password", false},
-		"redis://u:database@h/x":   {"database", false},
+		"nonesuch://h":                  {refusal, "nonesuch", true},
+		"reddis://h":                    {refusal, "reddis", true},
+		"redis://:secret@h/x":           {echo, "secret", true},
+		"redis://:4711@h/x":             {echo, "4711", true},
+		"redis://:-_.@h/x":              {echo, "-_.", true},
+		"redis://:\u00fc\u20ac\u4e16@h": {echo, "\u00fc\u20ac\u4e16", true},
+		"redis://:%41b%zz@h":            {echo, "%41b%zz", true},
+		"redis://u:password@h/a@b":      {refusal, "password", false}, // words of the error
+		"redis://u:database@h/x":        {refusal, "database", false},
+		"redis://u:%2F@h/a@b":           {refusal, "%2F", false},
 	} {
-		_, err := parseURL(raw)
-		if err == nil {
-			t.Fatalf("%q is an URL", raw)
+		err := test.refusal(raw)
+		if err == nil || !strings.Contains(err.Error(), test.part) {
+			t.Errorf("%q: %v has no %s: this shows nothing", raw, err, test.part)
+			continue
 		}
 		from := strings.Index(raw, test.part)
-		if got := repeats(raw, from, from+len(test.part), err); got != test.want {
+		if got := repeats(test.refusal, raw, from, from+len(test.part)); got != test.want {
 			t.Errorf("%q: %v is told to repeat %s: %t", raw, err, test.part, got)
 		}
 	}
