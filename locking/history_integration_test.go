@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/temporal-redis/internal/redistest"
 	"github.com/compozy/temporal-redis/internal/redistest/faultproxy"
@@ -32,12 +33,13 @@ var seed = flag.Uint64("seed", 1, "of what is random in the contests")
 
 // contest is a few processes that want one lock, on masters behind proxies.
 type contest struct {
-	t       *testing.T
-	servers []*redistest.Server
-	proxies []*faultproxy.Proxy
-	guard   *guard
-	setup   locking.Contender
-	running []*contender
+	t        *testing.T
+	servers  []*redistest.Server
+	controls []*redis.Client
+	proxies  []*faultproxy.Proxy
+	guard    *guard
+	setup    locking.Contender
+	running  []*contender
 
 	mu    sync.Mutex
 	deeds []locking.Deed
@@ -53,7 +55,7 @@ func newContest(t *testing.T, masters int, setup locking.Contender) *contest {
 	for range masters {
 		server := redistest.Start(t)
 		proxy := faultproxy.Start(t, server.Addr())
-		c.servers, c.proxies = append(c.servers, server), append(c.proxies, proxy)
+		c.servers, c.controls, c.proxies = append(c.servers, server), append(c.controls, server.ControlClient(t)), append(c.proxies, proxy)
 		c.setup.Masters = append(c.setup.Masters, proxy.Addr())
 	}
 	return c
@@ -329,8 +331,7 @@ func (g *guard) take(c locking.Claim) bool {
 // up waits until all masters have been running for longer than a quarantine.
 func (c *contest) up(quarantine time.Duration) {
 	c.t.Helper()
-	for _, server := range c.servers {
-		control := server.ControlClient(c.t)
+	for _, control := range c.controls {
 		until(c.t, "a master is up for a while", func() bool {
 			info, err := control.InfoMap(c.t.Context(), "server").Result()
 			seconds := 0

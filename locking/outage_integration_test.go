@@ -174,6 +174,8 @@ func TestFences_rise_when_a_replica_takes_over_that_lacks_grants(t *testing.T) {
 		release(t, acquire(t, first))
 	}
 	old := acquire(t, first)
+	s.awaitLack(t)
+	s.primary.Kill()
 	s.takeOver(t)
 	next := acquire(t, open(t, replica, brief))
 	if next.Fence() <= old.Fence() {

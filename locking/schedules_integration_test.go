@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/compozy/temporal-redis/internal/redistest"
+	"github.com/compozy/temporal-redis/internal/redistest/faultproxy"
 	"github.com/compozy/temporal-redis/locking"
 )
 
@@ -128,12 +129,12 @@ func TestFences_rise_whatever_is_lost(t *testing.T) {
 func TestFences_rise_when_replicas_take_over(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		masters int
-		over    []int // of which masters
+		masters    int
+		over, away []int // masters whose replicas take over, and those that nobody reaches then
 	}{
-		"of the only master": {1, []int{0}},
-		"of one of three":    {3, []int{1}},
-		"of two of three":    {3, []int{0, 2}},
+		"of the only master": {1, []int{0}, nil},
+		"of one of three":    {3, []int{1}, []int{0}},
+		"of two of three":    {3, []int{0, 2}, []int{1}}, // those that know the last fences are gone
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -154,17 +155,36 @@ func TestFences_rise_when_replicas_take_over(t *testing.T) {
 				for _, master := range test.over {
 					standbys[master].cut()
 				}
-				granted()
+				for range 8 { // more than are asked for while nobody can grant, as that counts too
+					granted()
+				}
+				for _, master := range test.over { // all before one is gone, as grants end with that
+					standbys[master].awaitLack(t)
+				}
+				for _, master := range test.away {
+					c.proxies[master].BlackHole(faultproxy.Both)
+				}
+				for _, master := range test.over {
+					standbys[master].primary.Kill()
+				}
 				for _, master := range test.over {
 					s := standbys[master]
 					s.takeOver(t)
 					c.proxies[master].Redirect(s.replica.Addr())
-					c.servers[master] = s.replica
+					c.servers[master], c.controls[master] = s.replica, s.below
+				}
+				granted() // by masters that lack grants
+				for _, master := range test.away {
+					if err := c.proxies[master].Heal(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for _, master := range test.over {
+					s := standbys[master]
 					s.primary.MustRestart(t)
 					standbys[master] = follow(t, s.primary, s.replica)
 				}
 			}
-			granted()
 			c.finish()
 			c.judge(fencesRise(c.deeds))
 		})
@@ -173,7 +193,7 @@ func TestFences_rise_when_replicas_take_over(t *testing.T) {
 
 func (c *contest) flush(masters ...int) {
 	for _, i := range masters {
-		if err := c.servers[i].ControlClient(c.t).FlushAll(context.Background()).Err(); err != nil {
+		if err := c.controls[i].FlushAll(context.Background()).Err(); err != nil {
 			c.t.Error(err)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/compozy/temporal-redis/internal/redistest"
 	"github.com/compozy/temporal-redis/internal/redistest/faultproxy"
 )
@@ -15,61 +17,67 @@ import (
 // standby is a replica that takes its master's place with what it has by then.
 type standby struct {
 	primary, replica *redistest.Server
+	above, below     *redis.Client     // of these two, in this order
 	link             *faultproxy.Proxy // between them
 }
 
 // follow makes one server, which is emptied, the replica of another.
 func follow(t *testing.T, replica, primary *redistest.Server) *standby {
 	t.Helper()
-	s := &standby{primary, replica, faultproxy.Start(t, primary.Addr())}
-	if err := primary.ControlClient(t).ConfigSet(t.Context(), "repl-diskless-sync-delay", "0").Err(); err != nil {
+	s := &standby{primary, replica, primary.ControlClient(t), replica.ControlClient(t), faultproxy.Start(t, primary.Addr())}
+	if err := s.above.ConfigSet(t.Context(), "repl-diskless-sync-delay", "0").Err(); err != nil {
 		t.Fatal(err)
 	}
 	host, port, err := net.SplitHostPort(s.link.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := replica.ControlClient(t).ReplicaOf(t.Context(), host, port).Err(); err != nil {
+	if err := s.below.ReplicaOf(t.Context(), host, port).Err(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the replica has what its master has", func() bool {
-		return replication(t, replica)["master_link_status"] == "up" && s.lacks(t) == 0
+	until(t, "the replica has what its master had", func() bool {
+		bytes, known := s.lacks(t.Context())
+		return known && bytes <= 0
 	})
 	return s
 }
 
-// lacks is how many bytes of its master's commands have not come to the replica.
-func (s *standby) lacks(t *testing.T) int {
-	t.Helper()
-	has, err := strconv.Atoi(replication(t, s.replica)["slave_repl_offset"])
+// lacks is how many bytes of its master's commands have not come to the replica, at
+// least: the master is asked first. It is not known before they are synchronised.
+func (s *standby) lacks(ctx context.Context) (bytes int, known bool) {
+	above, below := replication(ctx, s.above), replication(ctx, s.below)
+	all, err := strconv.Atoi(above["master_repl_offset"])
 	if err != nil {
-		t.Fatal(err)
+		return 0, false
 	}
-	all, err := strconv.Atoi(replication(t, s.primary)["master_repl_offset"])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all - has
+	has, err := strconv.Atoi(below["slave_repl_offset"])
+	return all - has, err == nil && below["master_link_status"] == "up"
 }
 
 // cut ends replication; nobody notices.
 func (s *standby) cut() { s.link.BlackHole(faultproxy.Both) }
 
-// takeOver kills the master and makes the replica one.
+// awaitLack waits until the replica lacks something that the master has.
+func (s *standby) awaitLack(t *testing.T) {
+	t.Helper()
+	until(t, "the replica lacks something", func() bool {
+		bytes, known := s.lacks(t.Context())
+		return known && bytes > 0
+	})
+}
+
+// takeOver makes the replica a master; the one before has been killed.
 func (s *standby) takeOver(t *testing.T) {
 	t.Helper()
-	until(t, "the replica lacks something", func() bool { return s.lacks(t) > 0 })
-	s.primary.Kill()
-	if err := s.replica.ControlClient(t).ReplicaOf(context.Background(), "NO", "ONE").Err(); err != nil {
+	if err := s.below.ReplicaOf(t.Context(), "NO", "ONE").Err(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func replication(t *testing.T, server *redistest.Server) map[string]string {
-	t.Helper()
-	info, err := server.ControlClient(t).InfoMap(t.Context(), "replication").Result()
+func replication(ctx context.Context, client *redis.Client) map[string]string {
+	info, err := client.InfoMap(ctx, "replication").Result()
 	if err != nil {
-		t.Fatal(err)
+		return nil
 	}
 	return info["Replication"]
 }

@@ -76,8 +76,8 @@ var troubles = map[string]trouble{
 			c.control(master, way.end...)
 		},
 		func(c *contest) bool {
-			for i := range c.servers {
-				refusals, err := c.servers[i].ControlClient(c.t).Info(context.Background(), "errorstats").Result()
+			for _, control := range c.controls {
+				refusals, err := control.Info(context.Background(), "errorstats").Result()
 				if err != nil {
 					c.t.Error(err)
 				}
@@ -103,7 +103,7 @@ var writeless = []struct {
 }
 
 func (c *contest) control(master int, command ...any) {
-	if err := c.servers[master].ControlClient(c.t).Do(context.Background(), command...).Err(); err != nil {
+	if err := c.controls[master].Do(context.Background(), command...).Err(); err != nil {
 		c.t.Error(err)
 	}
 }
