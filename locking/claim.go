@@ -179,7 +179,7 @@ func (c *quorumClaim) obtain(ctx context.Context, ttl time.Duration) error {
 		},
 		heard: func(i int, err error) bool {
 			b.count(i, err)
-			return len(b.votes) >= c.majority() || len(b.votes)+b.open < c.majority()
+			return b.decided()
 		},
 	})
 	if len(b.votes) < c.majority() {
@@ -249,6 +249,20 @@ func (b *ballot) count(i int, err error) {
 	}
 }
 
+// decided tells whether what is still open changes nothing: neither whether the lock is
+// granted, nor, if not, whether others have it or too few masters answer.
+func (b *ballot) decided() bool {
+	majority, answered := b.claim.majority(), b.answered()
+	if len(b.votes) >= majority {
+		return true
+	}
+	return len(b.votes)+b.open < majority && (answered >= majority || answered+b.open < majority)
+}
+
+// answered is how many masters said whether they grant it. (Whoever was forgotten in a
+// quarantine may still have it.)
+func (b *ballot) answered() int { return len(b.votes) + b.held + b.suspects }
+
 // retreat gives back what a minority granted. It does not wait for that: what is
 // asked next comes after it.
 func (b *ballot) retreat(ctx context.Context) {
@@ -305,8 +319,7 @@ func (c *quorumClaim) quit(ctx context.Context, i int) {
 
 // why is the reason for which there was no majority.
 func (b *ballot) why() error {
-	answered := len(b.votes) + b.held + b.suspects // whoever was forgotten may still hold it
-	if b.failed != nil && answered < b.claim.majority() {
+	if b.failed != nil && b.answered() < b.claim.majority() {
 		return b.failed
 	}
 	most := 0

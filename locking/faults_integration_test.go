@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -201,4 +202,53 @@ func TestAcquire_that_is_cancelled_while_redis_hangs_leaves_no_lock(t *testing.T
 		t.Fatal(err)
 	}
 	release(t, acquire(t, m, locking.WithWait(patience)))
+}
+
+// Who wants what another has waits, as if all masters were there.
+func TestAcquire_waits_while_a_minority_of_the_masters_is_away(t *testing.T) {
+	t.Parallel()
+	for _, away := range [][]int{{0}, {2}, {0, 1}, {3, 4}, {0, 4}} {
+		t.Run(fmt.Sprint(away), func(t *testing.T) {
+			t.Parallel()
+			masters := servers(t, 2*len(away)+1)
+			opts := brief
+			opts.Quarantine = -1
+			clients := dialAll(t, masters)
+			holder := acquire(t, openOn(t, clients, opts, ""))
+			got := make(chan error, 2)
+			wait := func() {
+				waiting, once := make(chan struct{}), sync.Once{}
+				m := openOn(t, dialAll(t, masters), opts, "")
+				go func() {
+					lease, err := m.Acquire(t.Context(), "r", locking.WithWaitCallback(func(locking.Waiting) { once.Do(func() { close(waiting) }) }))
+					if err == nil {
+						err = lease.Release(t.Context())
+					}
+					got <- err
+				}()
+				select {
+				case <-waiting:
+				case err := <-got:
+					t.Fatalf("it does not wait: %v", err)
+				}
+			}
+			wait()
+			for _, i := range away {
+				masters[i].Kill()
+			}
+			m := openOn(t, dialAll(t, masters), opts, "")
+			for range 20 { // before it knows that they are away, and after
+				if lease, err := m.Acquire(t.Context(), "r", locking.WithWait(0)); !errors.Is(err, locking.ErrNotAcquired) {
+					t.Errorf("got %v, %v", lease, err)
+				}
+			}
+			wait()
+			release(t, holder)
+			for range 2 {
+				if err := <-got; err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
 }
