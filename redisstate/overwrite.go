@@ -49,26 +49,37 @@ func (s *Store) putAside(ctx context.Context, batch []*writing, inherit bool) er
 }
 
 // sealAgain encrypts contents that were aside already, under a key that may be taken
-// away or under none, as they would be now. What else is stored with them stays, and so
-// do their lives. A writer without a key encrypts nothing, and takes no encryption off.
+// away or under none, as they would be now. What else is stored with them stays if a
+// reader would believe it, and so do their lives. A writer without a key encrypts
+// nothing, and takes no encryption off.
 func (s *Store) sealAgain(ctx context.Context, kept []*writing, held []*redis.StringCmd) error {
-	old := make(map[*writing]value)
+	var old []*writing
 	for i, w := range kept {
 		if held[i] == nil || w.stale {
 			continue
 		}
 		raw, _ := held[i].Bytes()
 		if v, err := decodeHeader(raw); err == nil && !w.envelope.current(v.head, v.body) {
-			v.payload = w.old.payload
-			old[w] = v
+			old = append(old, w)
 		}
 	}
 	if len(old) == 0 {
 		return nil
 	}
+	whole := make([]*redis.StringCmd, len(old))
 	cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for w, v := range old {
-			p.Do(ctx, "set", s.aside(w.ref.ID, w.old.sum), v.encode(w.envelope, w.ref.ID), "xx", "keepttl")
+		for i, w := range old {
+			whole[i] = p.Get(ctx, s.aside(w.ref.ID, w.old.sum))
+		}
+		return nil
+	})
+	if err = unlessReply(rediserr.Reason(err, cmds)); err != nil {
+		return err
+	}
+	cmds, err = s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, w := range old {
+			raw, _ := whole[i].Bytes()
+			p.Do(ctx, "set", s.aside(w.ref.ID, w.old.sum), w.believed(raw).encode(w.envelope, w.ref.ID), "xx", "keepttl")
 		}
 		return nil
 	})
@@ -76,6 +87,22 @@ func (s *Store) sealAgain(ctx context.Context, kept []*writing, held []*redis.St
 		return nil // removed meanwhile
 	}
 	return err
+}
+
+// believed is what was stored aside of old, or old itself where that may be anybody's:
+// under our key only goes what a reader of it would have believed before.
+func (w *writing) believed(raw []byte) value {
+	v, err := decodeHeader(raw)
+	if err == nil {
+		err = v.unlock(w.envelope, w.ref.ID)
+	}
+	if err == nil {
+		err = v.unpack(w.envelope)
+	}
+	if err != nil || !sameContent(v, w.old) {
+		return w.old
+	}
+	return v
 }
 
 // listAside is the entry of overwritten content in its workflow's index; nil if
