@@ -110,7 +110,7 @@ func (s *Store) workflows(ctx context.Context, ids []string) ([]string, error) {
 	for i, head := range heads {
 		of[i] = workflowOf(head)
 	}
-	return of, unlessReply(rediserr.Reason(err, cmds))
+	return of, unlessReply(err, cmds)
 }
 
 // workflowOf reads from the head of a stored value of which workflow it is.
@@ -196,7 +196,7 @@ func (s *Store) removing(ctx context.Context, queue func(p redis.Pipeliner) (run
 			// Redis without memory refuses every transaction, but not these commands.
 			cmds, err = s.client.Pipelined(ctx, commands)
 		}
-		return unlessReply(rediserr.Reason(err, cmds))
+		return unlessReply(err, cmds)
 	}
 }
 

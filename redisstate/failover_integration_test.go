@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/compozy/temporal-redis/internal/redistest"
 	"github.com/compozy/temporal-redis/redisstate"
 )
@@ -246,7 +248,7 @@ func TestStore_goes_on_by_itself_when_a_Cluster_changes(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	group := redistest.StartCluster(t, redistest.WithPassword("pw"))
-	store := open(t, dial(t, redisstate.Options{URL: group.URL()}))
+	store := open(t, hostOf(t, dial(t, redisstate.Options{URL: group.URL()})))
 	check := saved(t, store)
 	if err := group.Settle(ctx); err != nil {
 		t.Fatal(err)
@@ -296,6 +298,21 @@ func TestStore_goes_on_by_itself_when_a_Cluster_changes(t *testing.T) {
 	traffic.awaitProgress(t, "after a master was killed")
 	check("after a master was killed")
 	traffic.finish(t)
+}
+
+// hostOf is a client of a host's own like the given one, but that it asks for the slots by
+// itself in no time that a test takes.
+func hostOf(t *testing.T, client redis.UniversalClient) redis.UniversalClient {
+	t.Helper()
+	members, ok := client.(*redis.ClusterClient)
+	if !ok {
+		t.Fatalf("%T is no client of a Cluster", client)
+	}
+	options := *members.Options()
+	options.ClusterStateReloadInterval = time.Hour
+	own := redis.NewClusterClient(&options)
+	t.Cleanup(func() { _ = own.Close() })
+	return own
 }
 
 // On Cluster a listing can be lost alone, when the master of the index dies before its

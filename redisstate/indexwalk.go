@@ -122,7 +122,7 @@ func (s *Store) members(ctx context.Context, workflow string, ids []string) (fou
 		queue[i] = replies[i]
 	}
 	cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error { return p.BatchProcess(ctx, queue...) })
-	if err = unlessReply(rediserr.Reason(err, cmds)); err != nil {
+	if err = unlessReply(err, cmds); err != nil {
 		return membership{}, err
 	}
 	found.in = make([]string, 0, len(ids))

@@ -63,7 +63,7 @@ func (s *Store) TTL(ctx context.Context, key Key) (time.Duration, error) {
 		}
 		return nil
 	})
-	if err = unlessReply(rediserr.Reason(err, cmds)); err != nil {
+	if err = unlessReply(err, cmds); err != nil {
 		return 0, redisError(ctx, opTTL, err)
 	}
 	longest, found := time.Duration(0), false
@@ -248,7 +248,7 @@ func (s *Store) locate(ctx context.Context, ttl time.Duration, batch []*life) er
 		}
 		return nil
 	})
-	if err = unlessReply(rediserr.Reason(err, cmds)); err != nil {
+	if err = unlessReply(err, cmds); err != nil {
 		return err
 	}
 	for i, l := range batch {

@@ -73,7 +73,7 @@ func (s *Store) sealAgain(ctx context.Context, kept []*writing, held []*redis.St
 		}
 		return nil
 	})
-	if err = unlessReply(rediserr.Reason(err, cmds)); err != nil {
+	if err = unlessReply(err, cmds); err != nil {
 		return err
 	}
 	cmds, err = s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -226,7 +226,7 @@ func (s *Store) ringing(ctx context.Context, batch []*writing, do func(bell func
 			s.current.forget(w.ref.ID)
 		}
 		if !s.bells.refused(ctx, cmds, rung) {
-			return unlessReply(rediserr.Reason(err, cmds))
+			return unlessReply(err, cmds)
 		}
 	}
 }

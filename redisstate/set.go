@@ -272,7 +272,7 @@ func (s *Store) create(ctx context.Context, batch []*writing) error {
 		}
 	}
 	cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error { return p.BatchProcess(ctx, creations(ctx, batch)...) })
-	return unlessReply(rediserr.Reason(err, cmds))
+	return unlessReply(err, cmds)
 }
 
 // errAborted says that Redis refused a transaction of several callers because of
@@ -294,7 +294,7 @@ func (s *Store) createAll(ctx context.Context, batches [][]*writing) error {
 	if len(batches) > 1 && redis.IsExecAbortError(err) {
 		return errAborted
 	}
-	return unlessReply(rediserr.Reason(err, cmds))
+	return unlessReply(err, cmds)
 }
 
 // creations are the commands that write entries whose ids have no content yet.
@@ -316,13 +316,20 @@ func sizeOf(batch []*writing) int {
 	return total
 }
 
-// unlessReply leaves out what single replies say about single entries: those
-// are looked at one by one.
-func unlessReply(err error) error {
-	if errors.Is(err, redis.Nil) || rediserr.IsWrongType(err) {
-		return nil
+// unlessReply is what went wrong with a pipeline, but for what single replies say about
+// single entries: those are looked at one by one. On Cluster a node may be away beside one
+// that answers.
+func unlessReply(err error, cmds []redis.Cmder) error {
+	single := func(err error) bool { return errors.Is(err, redis.Nil) || rediserr.IsWrongType(err) }
+	if err = rediserr.Reason(err, cmds); err == nil || !single(err) {
+		return err
 	}
-	return err
+	for _, cmd := range cmds {
+		if err := cmd.Err(); err != nil && !single(err) && !redis.IsExecAbortError(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // conflicts looks at what the id held and tells what is left to do.
