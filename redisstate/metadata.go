@@ -29,7 +29,8 @@ type MetadataStore interface {
 	// ErrUnknownKey, ErrNotEncrypted, ErrTooLarge, ErrWrongType.
 	Metadata(ctx context.Context, name string) ([]byte, error)
 	// DeleteMetadata removes what was saved under names and tells how many there
-	// were. Errors: ErrInvalidKey, told before anything is removed.
+	// were, but for what was removed by a command whose reply was lost, and that was
+	// sent again. Errors: ErrInvalidKey, told before anything is removed.
 	DeleteMetadata(ctx context.Context, names ...string) (int, error)
 }
 

@@ -21,9 +21,10 @@ import (
 // working.
 //
 // One instant can miss: two writers give the same id different contents at the
-// same time, one overwrites what the other wrote a moment ago, and loses its
-// connection before it put that aside. Refs to that content then get
-// ErrNotFound, never other content.
+// same time, and one overwrites what the other wrote a moment ago, which it puts
+// aside a round trip later. In between refs to that content get ErrNotFound (or ask
+// the Source), never other content; and for good if that writer loses its connection
+// just then. Writers that want none of that give each content an id of its own.
 //
 // On one server new configs are written in one transaction, as a whole or not at
 // all, up to 1000 and 8 MiB; what overwrites others comes in another one. On

@@ -39,14 +39,16 @@ type ConfigStore interface {
 	// Nothing is written if any entry is invalid: ErrInvalidKey,
 	// ErrInvalidValue, ErrTooLarge. Saving the same content again gives the same
 	// ref and extends its life, never shortens it. Saving other content under an
-	// id keeps the earlier content readable for its refs. With an error from
+	// id keeps the earlier content readable for its refs; of several writers at
+	// the same time, a moment later (see Store.Set). With an error from
 	// Redis some entries may have been written; saving again is safe.
 	Set(ctx context.Context, entries ...Entry) ([]Ref, error)
 	// Delete removes configs and tells how many were there: the current content
 	// of the key's id, or, with a digest, exactly that content. Refs to content
 	// that was overwritten earlier keep working. A process that has read the
-	// content by Ref may still have it in its near cache. Errors: ErrInvalidKey,
-	// told before anything is removed.
+	// content by Ref may still have it in its near cache. What was removed by a
+	// command whose reply was lost, and that was sent again, may not be counted.
+	// Errors: ErrInvalidKey, told before anything is removed.
 	Delete(ctx context.Context, keys ...Key) (int, error)
 	// Scan lists the ids of current configs, each once, in no particular order,
 	// as keys without digests. Configs that are saved or removed meanwhile may

@@ -75,8 +75,8 @@ func parameterNames() string {
 	return strings.Join(slices.Sorted(maps.Keys(parameters)), ", ")
 }
 
-// setParams applies the query. Parameters that tune the connection make no
-// sense inside the process.
+// setParams applies the query. Parameters that tune the connection say nothing to a
+// Redis inside the process.
 func (t *target) setParams(values map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		set, known := parameters[name]
