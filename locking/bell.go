@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,8 +18,8 @@ import (
 
 const (
 	// bellLines bounds the waits of one process that listen at the same time;
-	// each takes a connection. The rest poll.
-	bellLines = 16
+	// each takes a connection. The rest poll, until they are let in: see bells.enter.
+	bellLines = 64
 	// bellPatience is how often a listening waiter looks at the lock all the
 	// same: its holder may have died, and so may the waiter that heard the
 	// last ring.
@@ -40,9 +41,9 @@ type bells struct {
 	marks bool                                                // who releases looks for a mark
 	pass  func(ctx context.Context, k lockKeys) (bool, error) // rings for the next waiter
 	spawn func(func())
-	lines chan struct{}
 
 	mu      sync.Mutex
+	lines   []*line                  // bellLines at most, the oldest first
 	clients map[string]*redis.Client // by address
 	resting time.Time                // poll until then
 	closed  bool
@@ -70,7 +71,6 @@ func newBells(base redis.UniversalClient, marks bool, pass func(context.Context,
 		marks:   marks,
 		pass:    pass,
 		spawn:   spawn,
-		lines:   make(chan struct{}, bellLines),
 		clients: make(map[string]*redis.Client),
 	}
 }
@@ -99,6 +99,61 @@ func (b *bells) drop(client *redis.Client) {
 	}
 	b.mu.Unlock()
 	_ = client.Close()
+}
+
+// enter gives a line. If there is none, who has listened longest leaves, so that there is
+// one in a moment: whoever polls comes behind all who listen, again and again where a
+// lock is never free for long.
+func (b *bells) enter() (l *line, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	if len(b.lines) < bellLines {
+		l = &line{done: make(chan struct{}), since: now}
+		b.lines = append(b.lines, l)
+		return l, true
+	}
+	if oldest := b.lines[0]; !oldest.leaves && now.Sub(oldest.since) >= bellPatience {
+		oldest.leaves = true
+		b.spawn(func() { b.unblock(oldest) })
+	}
+	return nil, false
+}
+
+// unblock ends a blocked command. It asks more than once, because the command
+// may still be on its way. Nobody will ever answer it if the connection is
+// half-open; so then that is closed, with those beside it.
+func (b *bells) unblock(l *line) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	giveUp := time.Now().Add(bellTimeout)
+	for {
+		if err := l.unblock(); err != nil && classOf(err) != rediserr.Unavailable {
+			b.rest(err)
+			if client := l.blockedOn(); client != nil { // else it would end with the wait's own time
+				b.drop(client)
+			}
+			return
+		}
+		select {
+		case <-l.done:
+			return
+		case <-tick.C:
+		}
+		if time.Now().Before(giveUp) {
+			continue
+		}
+		if client := l.blockedOn(); client != nil {
+			b.drop(client)
+		}
+		return
+	}
+}
+
+func (b *bells) leave(l *line) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lines = slices.DeleteFunc(b.lines, func(other *line) bool { return other == l })
 }
 
 // rest makes later vigils poll for a while if err says that listening is

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -81,7 +82,11 @@ func (b *belfry) blocked() int {
 	}
 	for line := range strings.Lines(info) {
 		if count, ok := strings.CutPrefix(strings.TrimSpace(line), "blocked_clients:"); ok {
-			return int(count[0] - '0') // fewer than ten
+			blocked, err := strconv.Atoi(count)
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			return blocked
 		}
 	}
 	b.t.Fatal("INFO does not say")
@@ -150,7 +155,7 @@ func TestBells_end_a_wait_at_once_and_leave_no_one_blocked(t *testing.T) {
 	v := waiter.listen(b.keys, time.Hour, false)
 	eventually(t, "it listens", func() bool { return b.blocked() == 1 })
 	v.end()
-	eventually(t, "nobody listens", func() bool { return b.blocked() == 0 && len(waiter.lines) == 0 })
+	eventually(t, "nobody listens", func() bool { return b.blocked() == 0 && waiter.taken() == 0 })
 }
 
 func TestBells_pass_on_a_ring_that_came_too_late(t *testing.T) {
@@ -170,7 +175,7 @@ func TestBells_pass_on_a_ring_that_came_too_late(t *testing.T) {
 		wg.Wait()
 		heard(t, staying)
 		staying.end()
-		eventually(t, "nobody listens", func() bool { return b.blocked() == 0 && len(leaver.lines)+len(stayer.lines) == 0 })
+		eventually(t, "nobody listens", func() bool { return b.blocked() == 0 && leaver.taken()+stayer.taken() == 0 })
 	}
 }
 
@@ -195,7 +200,7 @@ func TestBells_poll_where_redis_lets_nobody_listen(t *testing.T) {
 			}
 			v.end()
 			eventually(t, "later waits poll", waiter.rests)
-			eventually(t, "nobody is left", func() bool { return b.blocked() == 0 && len(waiter.lines) == 0 })
+			eventually(t, "nobody is left", func() bool { return b.blocked() == 0 && waiter.taken() == 0 })
 			polling := waiter.listen(b.keys, time.Minute, false)
 			defer polling.end()
 			if pause := polling.patience(0); pause > pollLast {
@@ -235,12 +240,10 @@ func TestBells_listen_again(t *testing.T) {
 			return v
 		},
 		"after no line was free": func(b *belfry, waiter *bells) vigil {
-			for range bellLines {
-				waiter.lines <- struct{}{}
-			}
+			taken := fill(waiter)
 			v := waiter.listen(b.keys, time.Hour, false)
-			for range bellLines {
-				<-waiter.lines
+			for _, l := range taken {
+				waiter.leave(l)
 			}
 			return v
 		},
@@ -279,7 +282,7 @@ func TestBells_give_up_a_connection_on_which_no_answer_comes(t *testing.T) {
 	eventually(t, "it listens", func() bool { return b.blocked() == 1 })
 	proxy.BlackHole(faultproxy.ToClient)
 	v.end()
-	eventually(t, "the wait is over", func() bool { return len(waiter.lines) == 0 })
+	eventually(t, "the wait is over", func() bool { return waiter.taken() == 0 })
 	if err := proxy.Heal(); err != nil {
 		t.Fatal(err)
 	}
@@ -312,9 +315,9 @@ func TestBells_leave_a_mark_and_look_whether_it_came_too_late(t *testing.T) {
 	v.end()
 
 	v = waiter.listen(b.keys, time.Hour, true) // others go first
-	eventually(t, "it listens", func() bool { return b.blocked() == 1 && len(waiter.lines) == 1 })
+	eventually(t, "it listens", func() bool { return b.blocked() == 1 && waiter.taken() == 1 })
 	v.end()
-	eventually(t, "nobody listens", func() bool { return b.blocked() == 0 && len(waiter.lines) == 0 })
+	eventually(t, "nobody listens", func() bool { return b.blocked() == 0 && waiter.taken() == 0 })
 
 	if err := b.control.Set(t.Context(), b.keys.lock, "another's", time.Hour).Err(); err != nil {
 		t.Fatal(err)
@@ -326,4 +329,60 @@ func TestBells_leave_a_mark_and_look_whether_it_came_too_late(t *testing.T) {
 	}
 	long.end()
 	short.end()
+}
+
+// A wait for which there is no line gets that of the one who has listened longest, which
+// listens again in its turn.
+func TestBells_take_turns_when_there_are_more_waits_than_lines(t *testing.T) {
+	t.Parallel()
+	b := newBelfry(t)
+	waiter, ring := b.bells(b.server.Options())
+	var cold []vigil
+	for i := range bellLines {
+		other := b.keys
+		other.queue = fmt.Sprintf("queue:%d", i)
+		v := waiter.listen(other, time.Hour, false)
+		defer v.end()
+		cold = append(cold, v)
+		eventually(t, "it listens", func() bool { return b.blocked() == i+1 })
+	}
+	hot := waiter.listen(b.keys, time.Hour, false)
+	defer hot.end()
+	hot.again()
+	if pause := hot.patience(0); pause > pollLast {
+		t.Errorf("without a line it looks every %s only", pause)
+	}
+	ring()
+	eventually(t, "who came last hears the ring", func() bool {
+		hot.again()
+		return len(hot.rung()) > 0
+	})
+	heard(t, cold[0]) // that it listens no more
+	for _, v := range cold[1:] {
+		if len(v.rung()) > 0 {
+			t.Error("more than one left")
+		}
+	}
+	hot.end()
+	eventually(t, "the first listens again", func() bool {
+		cold[0].again()
+		return b.blocked() == bellLines
+	})
+}
+
+func (b *bells) taken() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.lines)
+}
+
+// fill takes all lines, as by waits that have begun just now.
+func fill(waiter *bells) (taken []*line) {
+	for {
+		l, ok := waiter.enter()
+		if !ok {
+			return taken
+		}
+		taken = append(taken, l)
+	}
 }

@@ -62,8 +62,10 @@
 // Redis; a waiter also looks at the lock about once a second, because a holder
 // or a waiter that was woken may have died. A releaser that woke somebody goes
 // to the end of the line. Where Redis lets nobody listen (embedded Redis, an ACL
-// without CLIENT ID, more than 16 waits at once) waiters poll, about every tenth of
-// a second after a few quicker looks.
+// without CLIENT ID) waiters poll, about every tenth of a second after a few quicker
+// looks. Of one process 64 locks can be listened for at a time, a connection each; with
+// more, who has listened longest gives its place up, and looks once a second until
+// it has one again.
 //
 // # Not for
 //

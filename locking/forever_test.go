@@ -88,7 +88,7 @@ func TestDeadline_comes_sooner_after_a_suspension(t *testing.T) {
 // A ring that was not used yet is one: no second line is made for another.
 func TestBells_keep_one_ring(t *testing.T) {
 	t.Parallel()
-	b := &bells{lines: make(chan struct{}, 1), spawn: func(do func()) { t.Error("it listens"); do() }}
+	b := &bells{spawn: func(do func()) { t.Error("it listens"); do() }}
 	v := &bellVigil{bells: b, heard: make(chan struct{}, 1), until: time.Now().Add(time.Hour)}
 	v.heard <- struct{}{}
 	v.again()

@@ -47,11 +47,16 @@ func AcquireAll(ctx context.Context, m LockManager, resources []string, opts ...
 	return leases, nil
 }
 
-// releaseAll tells what goes wrong, but not that leases were lost.
+// releaseAll tells what goes wrong, but not that leases were lost. It takes no longer
+// than one release: Redis may say nothing to any of them.
 func releaseAll(ctx context.Context, taken map[string]*Lease) error {
-	var errs []error
+	ended := make(chan error, len(taken))
 	for _, lease := range taken {
-		if err := lease.Release(ctx); !errors.Is(err, ErrNotHeld) {
+		go func() { ended <- lease.Release(ctx) }()
+	}
+	var errs []error
+	for range taken {
+		if err := <-ended; !errors.Is(err, ErrNotHeld) {
 			errs = append(errs, err)
 		}
 	}

@@ -96,6 +96,33 @@ func TestAcquireAll_gives_no_lease_that_was_lost_in_the_wait_for_another(t *test
 	})
 }
 
+// While Redis says nothing, giving many back takes no longer than giving one back.
+func TestAcquireAll_gives_back_all_at_once(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fake := newFake()
+		m, other := fakeManager(t, fake, Options{}), fakeManager(t, fake, Options{})
+		held := acquire(t, other, "z")
+		ctx, cancel := context.WithCancel(t.Context())
+		var ended time.Time
+		go func() {
+			pass(time.Second)
+			fake.plan("release", always(hangs))
+			ended = time.Now()
+			cancel()
+		}()
+		_, err := AcquireAll(ctx, m, []string{"a", "b", "c", "d", "e", "f", "g", "h", "z"}, WithWait(time.Minute))
+		wantErr(t, err, context.Canceled)
+		if took := time.Since(ended); took > releaseTimeout+time.Second {
+			t.Errorf("it came back %v after its context ended", took)
+		}
+		fake.plan("release", nil)
+		if err := held.Release(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestAcquire_refuses_what_its_caller_holds(t *testing.T) {
 	t.Parallel()
 	fake := newFake()

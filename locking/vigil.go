@@ -34,6 +34,9 @@ type bellVigil struct {
 type line struct {
 	done chan struct{} // closed when it is over
 
+	since  time.Time
+	leaves bool // for another wait; guarded by the bells' mu
+
 	// mu is held while the command is being unblocked, so that the connection
 	// does not go back to its pool, and to another wait, meanwhile.
 	mu     sync.Mutex
@@ -70,16 +73,15 @@ func (v *bellVigil) again() {
 	if v.bells.rests() {
 		return
 	}
-	select {
-	case v.bells.lines <- struct{}{}:
-	default:
+	l, ok := v.bells.enter()
+	if !ok {
+		v.deaf = time.Now().Add(pollFirst) // by the next look there is a line
 		return
 	}
 	v.deaf = time.Time{}
-	l := &line{done: make(chan struct{})}
 	v.line = l
 	v.bells.spawn(func() {
-		defer func() { <-v.bells.lines }()
+		defer v.bells.leave(l)
 		v.settle(l, v.hear(l))
 	})
 }
@@ -214,42 +216,12 @@ func (v *bellVigil) end() {
 	}
 	v.ended = true
 	if l := v.line; l != nil {
-		v.bells.spawn(func() { v.unblock(l) })
+		v.bells.spawn(func() { v.bells.unblock(l) })
 	}
 	select {
 	case <-v.heard:
 		v.bells.spawn(v.passOn)
 	default:
-	}
-}
-
-// unblock ends a blocked command. It asks more than once, because the command
-// may still be on its way. Nobody will ever answer it if the connection is
-// half-open; so then that is closed, with those beside it.
-func (v *bellVigil) unblock(l *line) {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	giveUp := time.Now().Add(bellTimeout)
-	for {
-		if err := l.unblock(); err != nil && classOf(err) != rediserr.Unavailable {
-			v.bells.rest(err)
-			if client := l.blockedOn(); client != nil { // else it would end with the wait's own time
-				v.bells.drop(client)
-			}
-			return
-		}
-		select {
-		case <-l.done:
-			return
-		case <-tick.C:
-		}
-		if time.Now().Before(giveUp) {
-			continue
-		}
-		if client := l.blockedOn(); client != nil {
-			v.bells.drop(client)
-		}
-		return
 	}
 }
 
