@@ -200,7 +200,11 @@ func (c *quorumClaim) obtain(ctx context.Context, ttl time.Duration) error {
 // poll asks one master.
 func (b *ballot) poll(ctx context.Context, i int, w want) error {
 	c := b.claim
+	asked := c.get(i).unsure
 	v, err := c.nodes[i].obtain(ctx, c.keys, w)
+	if err == nil && asked {
+		v.fresh = true // the counter may be of the attempt that nobody heard of
+	}
 	c.took(i, v, err)
 	c.mu.Lock()
 	late := b.lost

@@ -48,9 +48,10 @@
 // and refuses lower ones is therefore safe from a holder that does not know yet
 // that it lost, from the moment on at which the later one was there: so a holder
 // goes to it before it reads what it will change, too. This rests on the clock of
-// Redis, which is the floor of the numbers: a counter that is lost, together with a clock that is set back or within
-// a tenth of a second of its making (a second, where a clock of ours was just set
-// by less than that), may start again below it.
+// Redis, which is the floor of the numbers: a counter that is lost, together with a
+// clock that is set back, may start again below it; so may one that is lost within a
+// tenth of a second of a grant, and was made again by an attempt that came to nothing
+// (a second, where a clock of ours was just set by less than that).
 //
 // Lease.Follows tells whether anybody was granted in between two leases. Its
 // "yes" rests on the master having lost no data, like exclusion itself.

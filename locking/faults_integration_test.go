@@ -11,7 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/compozy/temporal-redis/internal/redistest"
+	"github.com/compozy/temporal-redis/internal/redistest/faultproxy"
 	"github.com/compozy/temporal-redis/locking"
 )
 
@@ -202,6 +205,45 @@ func TestAcquire_that_is_cancelled_while_redis_hangs_leaves_no_lock(t *testing.T
 		t.Fatal(err)
 	}
 	release(t, acquire(t, m, locking.WithWait(patience)))
+}
+
+// After a flush the counter starts again above what was given out a moment ago, also
+// where the reply of who made it was lost, and by a process that knows the clock badly.
+func TestFences_rise_over_a_flush_and_a_lost_reply(t *testing.T) {
+	t.Parallel()
+	const badly = 100 * time.Millisecond
+	server := redistest.Start(t)
+	proxy := faultproxy.Start(t, server.Addr())
+	opts := server.Options()
+	opts.Addr = proxy.Addr()
+	client := redis.NewClient(opts)
+	t.Cleanup(func() { _ = client.Close() })
+	m := openOn(t, []redis.UniversalClient{client}, unhurried, "")
+	proxy.Delay(badly)
+	other, err := m.Acquire(t.Context(), "other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := proxy.Heal(); err != nil {
+		t.Fatal(err)
+	}
+	release(t, other)
+	before := acquire(t, open(t, server, unhurried))
+	if err := server.ControlClient(t).FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	proxy.LoseReplies()
+	after := acquire(t, m)
+	if proxy.Counts().RepliesLost == 0 {
+		t.Error("no reply was lost: this showed nothing")
+	}
+	if after.Fence() <= before.Fence() {
+		t.Errorf("fence %d after %d: %d less", after.Fence(), before.Fence(), before.Fence()-after.Fence())
+	}
+	if err := before.Release(t.Context()); !errors.Is(err, locking.ErrNotHeld) {
+		t.Errorf("the one that was flushed ended in %v", err)
+	}
+	release(t, after)
 }
 
 // Who wants what another has waits, as if all masters were there.

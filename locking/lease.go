@@ -102,7 +102,7 @@ func (l *Lease) ID() string {
 // Follows tells whether this lease came directly after earlier: the same
 // resource, and nobody was granted it in between. A holder that lost its lease
 // and got it back may then keep what it did meanwhile. False when Redis no
-// longer knows.
+// longer knows. A Redis that was started from an older copy knows it wrongly.
 func (l *Lease) Follows(earlier *Lease) bool {
 	return earlier != nil && earlier.resource == l.resource && l.grant.previous != "" && l.grant.previous == earlier.token
 }

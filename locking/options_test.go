@@ -14,16 +14,19 @@ func TestAcquire_refuses_bad_input_before_any_call(t *testing.T) {
 		want     error
 		text     string
 	}{
-		"no resource":     {resource: "", want: ErrInvalidResource, text: "resource is empty"},
-		"a long resource": {resource: strings.Repeat("x", 2000), want: ErrInvalidResource, text: "use at most 1024"},
-		"not UTF-8":       {resource: "\xff", want: ErrInvalidResource, text: "UTF-8"},
-		"a short TTL":     {resource: "r", opts: []Option{WithTTL(999 * time.Millisecond)}, want: ErrInvalidOptions, text: "WithTTL(999ms); use at least 1s"},
-		"a negative wait": {resource: "r", opts: []Option{WithWait(-1)}, want: ErrInvalidOptions, text: "WithWait(-1ns)"},
+		"no resource":                    {resource: "", want: ErrInvalidResource, text: "resource is empty"},
+		"a long resource":                {resource: strings.Repeat("x", 2000), want: ErrInvalidResource, text: "use at most 1024"},
+		"not UTF-8":                      {resource: "\xff", want: ErrInvalidResource, text: "UTF-8"},
+		"a short TTL":                    {resource: "r", opts: []Option{WithTTL(999 * time.Millisecond)}, want: ErrInvalidOptions, text: "WithTTL(999ms); use at least 1s"},
+		"a TTL longer than a quarantine": {resource: "r", opts: []Option{WithTTL(time.Hour)}, want: ErrInvalidOptions, text: "raise Options.Quarantine"},
+		"a negative wait":                {resource: "r", opts: []Option{WithWait(-1)}, want: ErrInvalidOptions, text: "WithWait(-1ns)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			fake := newFake()
-			_, err := fakeManager(t, fake, Options{}).Acquire(t.Context(), test.resource, test.opts...)
+			m := fakeManager(t, fake, Options{})
+			m.longest = time.Minute
+			_, err := m.Acquire(t.Context(), test.resource, test.opts...)
 			wantErr(t, err, test.want)
 			if !strings.HasPrefix(err.Error(), "locking: acquire: ") || !strings.Contains(err.Error(), test.text) {
 				t.Fatal(err)

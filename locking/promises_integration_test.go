@@ -107,6 +107,36 @@ func TestMaster_that_started_again_has_no_vote(t *testing.T) {
 	}
 }
 
+// As before, but B has known the masters for long: that they are others now, only its
+// connections tell.
+func TestMaster_that_started_again_has_no_vote_with_those_who_knew_it(t *testing.T) {
+	t.Parallel()
+	const quarantine = 10 * time.Second
+	masters := servers(t, 3)
+	opts := unhurried
+	opts.Quarantine = -1
+	a, b := openAll(t, masters, opts, ""), openAll(t, masters, locking.Options{TTL: quarantine / 2, Quarantine: quarantine}, "")
+	other, err := b.Acquire(t.Context(), "other", locking.WithWait(patience)) // that of their start ends first
+	if err != nil {
+		t.Fatal(err)
+	}
+	release(t, other)
+	masters[2].Kill()
+	held := acquire(t, a)
+	masters[2].MustRestart(t)
+	masters[1].MustRestart(t)
+	lease, err := b.Acquire(t.Context(), "r", locking.WithWait(0))
+	switch {
+	case held.Err() != nil:
+		t.Errorf("the first lease ended: %v", held.Err())
+	case err == nil:
+		t.Error("two hold the lock")
+		release(t, lease)
+	case !strings.Contains(err.Error(), "Quarantine"):
+		t.Errorf("%v; want the quarantine named", err)
+	}
+}
+
 // TestRelease_leaves_the_lock_of_another: A's lease is lost, B has the lock, and A
 // gives back what it thinks that it has.
 func TestRelease_leaves_the_lock_of_another(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 
 const (
 	// timeAge is how long an answer is carried on by our own clock.
-	timeAge = time.Minute
+	timeAge = 10 * time.Second
 	// timeAsks is how often the server is asked for one answer, unless it
 	// answers within timeGood: the quicker the answer, the better it is known
 	// when it was given.
