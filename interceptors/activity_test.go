@@ -126,6 +126,26 @@ func TestCriticalActivity(t *testing.T) {
 		}
 	})
 
+	t.Run("holds no lease past its deadline", func(t *testing.T) {
+		t.Parallel()
+		env := testsuite.NewActivityEnvironment(t, testsuite.Options{Plugin: worker.Options{LockTTL: 24 * time.Hour}})
+		critical := func(ctx context.Context) (bool, error) {
+			lease, ok := locking.FromContext(ctx)
+			deadline, bounded := ctx.Deadline()
+			return ok && bounded && !lease.Deadline().After(deadline), nil
+		}
+		env.RegisterActivityWithOptions(critical, activity.RegisterOptions{Name: "critical"})
+		env.SetCall(redisstate.Ref{}, "", interceptors.Critical)
+		result, err := env.ExecuteActivity(critical)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ok bool
+		if err := result.Get(&ok); err != nil || !ok {
+			t.Errorf("the lease goes on after the attempt's deadline (%v)", err)
+		}
+	})
+
 	t.Run("gives its lease back when it ends", func(t *testing.T) {
 		t.Parallel()
 		env := testsuite.NewActivityEnvironment(t, testsuite.Options{})

@@ -48,6 +48,112 @@ func TestExtend_does_not_wait_when_the_lease_is_lost(t *testing.T) {
 	}
 }
 
+// Who gets a minority gives it back at once, and not when the wait is over: else a few
+// such could keep a majority from everyone.
+func TestBallot_gives_back_what_a_minority_granted(t *testing.T) {
+	t.Parallel()
+	p := convene(t, 3)
+	another := newToken()
+	for _, i := range []int{1, 2} {
+		if _, err := p.nodes[i].obtain(p.bounded(), p.keys, want{token: another, ttl: DefaultTTL}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := &ballot{claim: p.candidate(), open: 3, by: make(map[string]int)}
+	for i := range p.nodes { // the one that grants it first
+		b.count(i, b.poll(p.bounded(), i, want{token: b.claim.token, ttl: DefaultTTL}))
+	}
+	if len(b.votes) != 1 || b.held != 2 || p.count(b.claim) != 1 {
+		t.Fatalf("it has %d votes and %d masters", len(b.votes), p.count(b.claim))
+	}
+	b.retreat(p.bounded())
+	p.tasks.Wait()
+	if n := p.count(b.claim); n != 0 {
+		t.Errorf("%d masters still have it", n)
+	}
+}
+
+// A round ends when the answers that are open change nothing.
+func TestBallot_is_decided_by_a_majority_of_answers(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		masters int
+		answers string // v: votes, h: held, f: failed, q: in quarantine
+		want    bool
+	}{
+		"no answer":                         {3, "", false},
+		"a majority of votes":               {3, "vv", true},
+		"a majority is held":                {3, "hh", true},
+		"one is away and one is held":       {3, "fh", false},
+		"one is away and two are held":      {3, "fhh", true},
+		"two are away":                      {3, "ff", true},
+		"one is away and one votes":         {3, "fv", false},
+		"a vote and one held":               {3, "vh", false},
+		"one in quarantine and one held":    {3, "qh", true},
+		"two of five are away, one held":    {5, "ffh", false},
+		"two of five are away, two held":    {5, "ffhh", false},
+		"two of five are away, three held":  {5, "ffhhh", true},
+		"three of five are away":            {5, "fff", true},
+		"three of five held":                {5, "hhh", true},
+		"one of five is away, three held":   {5, "fhhh", true},
+		"one of five is away, two held":     {5, "fhh", false},
+		"the only one is held by another":   {1, "h", true},
+		"the only one is away":              {1, "f", true},
+		"three of five vote, though one is": {5, "hvvv", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			q := &quorum{nodes: make([]*node, test.masters)}
+			b := &ballot{claim: &quorumClaim{quorum: q, seats: make([]seat, test.masters)}, open: test.masters, by: make(map[string]int)}
+			for i, answer := range test.answers {
+				switch answer {
+				case 'v':
+					b.claim.seats[i].vote = &vote{}
+					b.count(i, nil)
+				case 'q':
+					b.claim.seats[i].vote = &vote{quarantine: time.Second}
+					b.count(i, nil)
+				case 'h':
+					b.count(i, &takenError{})
+				case 'f':
+					b.count(i, errOutage)
+				}
+			}
+			if got := b.decided(); got != test.want {
+				t.Errorf("decided: %t", got)
+			}
+		})
+	}
+}
+
+// Whose grant was the one before is known only where all votes say the same.
+func TestNumber_knows_the_grant_before_if_all_agree(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		previous []string
+		want     string
+	}{
+		"all say the same":    {[]string{"a", "a"}, "a"},
+		"one is behind":       {[]string{"a", "b"}, ""},
+		"one knows of none":   {[]string{"a", ""}, ""},
+		"the first of none":   {[]string{"", "a"}, ""},
+		"the last is another": {[]string{"a", "a", "b"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := &quorumClaim{quorum: &quorum{nodes: make([]*node, 3)}}
+			var votes []*vote
+			for _, previous := range test.previous {
+				votes = append(votes, &vote{fence: 7, previous: previous})
+			}
+			g, err := c.number(t.Context(), votes)
+			if err != nil || g.previous != test.want || g.fence != 7 {
+				t.Errorf("got %+v, %v", g, err)
+			}
+		})
+	}
+}
+
 // A master that has no part in a lease is asked for it behind what is on its way there;
 // by then the lease may be over.
 func TestRegain_looks_again_before_it_asks(t *testing.T) {

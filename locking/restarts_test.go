@@ -1,8 +1,11 @@
 package locking
 
 import (
+	"context"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 func TestUptime(t *testing.T) {
@@ -22,6 +25,38 @@ func TestUptime(t *testing.T) {
 			t.Errorf("%q gives %v", info, got)
 		}
 	}
+}
+
+// Redis cuts seconds off twice: a process that says it is up for 42 may be for 41 and a
+// bit, and is taken for that, so that no quarantine ends early.
+func TestStartOf_is_no_earlier_than_it_was(t *testing.T) {
+	t.Parallel()
+	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
+	t.Cleanup(func() { _ = client.Close() })
+	client.AddHook(saysInfo("# Server\r\nuptime_in_seconds:42\r\n"))
+	asked := time.Now()
+	since, err := startOf(t.Context(), client)
+	if least := asked.Add(-41 * time.Second); err != nil || since.Before(least) {
+		t.Errorf("it was started at %v, %v; want %v or later", since, err, least)
+	}
+}
+
+// saysInfo is a hook that answers INFO.
+type saysInfo string
+
+func (saysInfo) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (s saysInfo) ProcessHook(redis.ProcessHook) redis.ProcessHook {
+	return func(_ context.Context, cmd redis.Cmder) error {
+		if info, ok := cmd.(*redis.StringCmd); ok {
+			info.SetVal(string(s))
+		}
+		return nil
+	}
+}
+
+func (saysInfo) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
 }
 
 func TestLanes_keep_order_by_key(t *testing.T) {
