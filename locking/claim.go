@@ -324,7 +324,7 @@ func (c *quorumClaim) quit(ctx context.Context, i int) {
 // why is the reason for which there was no majority.
 func (b *ballot) why() error {
 	if b.failed != nil && b.answered() < b.claim.majority() {
-		return b.failed
+		return b.claim.short(b.failed, len(b.claim.nodes)-b.open-b.answered())
 	}
 	most := 0
 	for _, n := range b.by {

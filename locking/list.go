@@ -69,7 +69,7 @@ func (m *Manager) List(ctx context.Context) ([]Held, error) {
 		}
 	}
 	if answered < q.majority() {
-		return nil, failed
+		return nil, q.short(failed, len(q.nodes)-answered)
 	}
 	return q.together(m.space, found), nil
 }

@@ -72,12 +72,13 @@ func New(client redis.UniversalClient, opts Options) (*Manager, error) {
 // them, of which a majority has to grant a lease. Independent means that none
 // replicates another and that they do not fail together. All processes name the
 // same masters, in the same order. The clients stay the caller's: Close does not
-// close them. No I/O, so it does not fail for an unreachable Redis; its errors
-// wrap ErrInvalidOptions.
+// close them. No I/O, so it does not fail for an unreachable Redis, nor for clients
+// that lead to the same server (which the worker's plugin refuses: it would have
+// several votes); its errors wrap ErrInvalidOptions.
 //
 // The clients should have ContextTimeoutEnabled set; without it a command to a
 // Redis that hangs ends by the client's ReadTimeout only, and less of a lease's
-// life is left for another try. Waiting for a held resource uses up to 32
+// life is left for another try. Waiting for held resources uses up to 128
 // connections more per master, made like the client's.
 func NewQuorum(clients []redis.UniversalClient, opts Options) (*Manager, error) {
 	if err := checkClients(clients); err != nil {

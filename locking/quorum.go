@@ -3,6 +3,7 @@ package locking
 import (
 	"context"
 	"errors"
+	"fmt"
 	"hash/fnv"
 	"slices"
 	"sync/atomic"
@@ -211,6 +212,14 @@ func (q *quorum) raise(ctx context.Context, k lockKeys, fence uint64) error {
 		return nil
 	}
 	return failed
+}
+
+// short says of an outage how many masters gave no answer.
+func (q *quorum) short(err error, silent int) error {
+	if q.single() {
+		return err
+	}
+	return fmt.Errorf("locking: no answer from %d of %d masters: %w", silent, len(q.nodes), err)
 }
 
 // worse keeps the error that says more: an outage or a refusal over a plain

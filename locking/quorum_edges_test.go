@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -123,6 +124,16 @@ func TestBallot_is_decided_by_a_majority_of_answers(t *testing.T) {
 				t.Errorf("decided: %t", got)
 			}
 		})
+	}
+}
+
+func TestQuorum_tells_how_many_masters_are_away(t *testing.T) {
+	t.Parallel()
+	p := convene(t, 3)
+	p.down(0, 1)
+	err := p.candidate().obtain(p.bounded(), DefaultTTL)
+	if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "no answer from 2 of 3 masters") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -129,6 +129,7 @@ func appendValue(lead []byte, codec Codec, v any) ([]byte, error) {
 	var (
 		text    []byte
 		checked bool
+		taken   string // how v was, where that may surprise
 		err     error
 	)
 	r, _ := rooms.Get().(*room)
@@ -137,7 +138,7 @@ func appendValue(lead []byte, codec Codec, v any) ([]byte, error) {
 	case nil:
 		return nil, fmt.Errorf("%w: it is nil; give it a value", ErrInvalidValue)
 	case []byte:
-		text = raw
+		text, taken = raw, "; a []byte is taken as JSON already"
 	case json.RawMessage:
 		text = raw
 	default:
@@ -152,7 +153,7 @@ func appendValue(lead []byte, codec Codec, v any) ([]byte, error) {
 	}
 	out, err := r.canonical.append(lead, text, checked)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalidValue, err)
+		return nil, fmt.Errorf("%w: %w%s", ErrInvalidValue, err, taken)
 	}
 	return out, nil
 }

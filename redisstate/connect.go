@@ -2,8 +2,10 @@ package redisstate
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -122,6 +124,12 @@ func (c *Conn) Check(ctx context.Context) error {
 	err = rediserr.Wrap(context.WithoutCancel(ctx), "redisstate: check of Redis at "+c.endpoint+c.security, "connection", err)
 	if c.tls && silent(err) {
 		return fmt.Errorf("%w; does this port speak TLS? else use redis://", err)
+	}
+	if !c.tls && errors.Is(err, io.EOF) { // as a server does that takes our command for a handshake
+		return fmt.Errorf("%w; does this port want TLS? then use rediss://", err)
+	}
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return fmt.Errorf("%w; name a host of the certificate by REDIS_TLS_SERVER_NAME or Options.TLS.ServerName", err)
 	}
 	return err
 }

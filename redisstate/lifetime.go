@@ -33,8 +33,8 @@ type Lifetimes interface {
 	ExtendWorkflow(ctx context.Context, workflow string, ttl time.Duration) (int, error)
 	// DeleteWorkflow removes everything that was saved for a workflow,
 	// overwritten content included, and tells how many current configs there
-	// were. Configs that were moved to another workflow stay. Errors:
-	// ErrInvalidKey.
+	// were. Configs that were moved to another workflow stay, and a process that has
+	// read one by Ref may still have it in its near cache. Errors: ErrInvalidKey.
 	DeleteWorkflow(ctx context.Context, workflow string) (int, error)
 	// Count tells how many configs Scan would list.
 	Count(ctx context.Context, scope Scope) (int, error)

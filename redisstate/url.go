@@ -232,7 +232,7 @@ func parseHosts(hosts, defaultPort string) ([]string, error) {
 			}
 		}
 		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return nil, invalid("URL has a port that is not a number from 1 to 65535")
+			return nil, invalid("URL has a port that is not a number from 1 to 65535 (it is one URL; lock masters stand in REDIS_LOCK_URLS)")
 		}
 		addrs = append(addrs, net.JoinHostPort(host, port))
 	}

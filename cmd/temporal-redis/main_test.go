@@ -46,7 +46,7 @@ func TestRun_tells_how_it_is_called(t *testing.T) {
 		"a version":           {args: []string{"version"}, out: "temporal-redis "},
 		"completion":          {args: []string{"completion", "bash"}, out: "complete -W 'watch locks version completion help' temporal-redis"},
 		"another shell":       {args: []string{"completion", "csh"}, code: exitUsage, err: "bash|zsh|fish"},
-		"no Redis":            {args: []string{"locks"}, code: exitFailed, err: "REDIS_URL"},
+		"no Redis":            {args: []string{"locks"}, code: exitFailed, err: "no Redis given; set REDIS_URL (for locks REDIS_LOCK_URLS), or use --redis"},
 		"a Redis that is off": {args: []string{"locks", "--redis", "redis://:C4n4ry@127.0.0.1:1"}, code: exitFailed, err: "unavailable"},
 	} {
 		t.Run(name, func(t *testing.T) {

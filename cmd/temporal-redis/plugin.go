@@ -108,6 +108,9 @@ func (c *connection) open(env lookup, log *slog.Logger) (*worker.Plugin, error) 
 	return c.openWith(env, log, func(*worker.Options) {})
 }
 
+// errNoRedis names what a command has in place of the options of the plugin.
+var errNoRedis = errors.New("no Redis given; set REDIS_URL (for locks REDIS_LOCK_URLS), or use --redis redis://localhost:6379")
+
 func (c *connection) openWith(env lookup, log *slog.Logger, change func(*worker.Options)) (*worker.Plugin, error) {
 	o := worker.Options{
 		Redis:             redisstate.Options{URL: c.url, Namespace: c.namespace},
@@ -115,6 +118,9 @@ func (c *connection) openWith(env lookup, log *slog.Logger, change func(*worker.
 		TemporalNamespace: c.temporal,
 		Registerer:        prometheus.NewRegistry(),
 		Logger:            log,
+	}
+	if url, _ := o.Environment("REDIS_URL"); url == "" && c.url == "" {
+		return nil, errNoRedis
 	}
 	change(&o)
 	return worker.NewPlugin(o)
