@@ -115,9 +115,30 @@ func (b *bells) enter() (l *line, ok bool) {
 	}
 	if oldest := b.lines[0]; !oldest.leaves && now.Sub(oldest.since) >= bellPatience {
 		oldest.leaves = true
-		b.spawn(func() { b.unblock(oldest) })
+		b.spawn(func() { b.evict(oldest) })
 	}
 	return nil, false
+}
+
+// evict has a line end that another wait wants. If it is not blocked, or Redis does not
+// answer, it stays for a while more.
+func (b *bells) evict(l *line) {
+	ended, err := l.unblock()
+	if ended {
+		return
+	}
+	if err != nil {
+		b.rest(err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l.leaves, l.since = false, time.Now()
+}
+
+func (b *bells) evicts(l *line) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return l.leaves
 }
 
 // unblock ends a blocked command. It asks more than once, because the command
@@ -128,7 +149,7 @@ func (b *bells) unblock(l *line) {
 	defer tick.Stop()
 	giveUp := time.Now().Add(bellTimeout)
 	for {
-		if err := l.unblock(); err != nil && classOf(err) != rediserr.Unavailable {
+		if _, err := l.unblock(); err != nil && classOf(err) != rediserr.Unavailable {
 			b.rest(err)
 			if client := l.blockedOn(); client != nil { // else it would end with the wait's own time
 				b.drop(client)

@@ -352,15 +352,15 @@ func TestBells_take_turns_when_there_are_more_waits_than_lines(t *testing.T) {
 	if pause := hot.patience(0); pause > pollLast {
 		t.Errorf("without a line it looks every %s only", pause)
 	}
-	ring()
-	eventually(t, "who came last hears the ring", func() bool {
+	eventually(t, "who came last listens", func() bool {
 		hot.again()
-		return len(hot.rung()) > 0
+		return hot.patience(0) >= bellPatience && b.blocked() == bellLines
 	})
-	heard(t, cold[0]) // that it listens no more
-	for _, v := range cold[1:] {
-		if len(v.rung()) > 0 {
-			t.Error("more than one left")
+	ring()
+	heard(t, hot)
+	for i, v := range cold {
+		if listens := v.patience(0) >= bellPatience; listens == (i == 0) || len(v.rung()) > 0 {
+			t.Errorf("%d listens: %t, rings: %d", i, listens, len(v.rung()))
 		}
 	}
 	hot.end()

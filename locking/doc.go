@@ -64,9 +64,9 @@
 // or a waiter that was woken may have died. A releaser that woke somebody goes
 // to the end of the line. Where Redis lets nobody listen (embedded Redis, an ACL
 // without CLIENT ID) waiters poll, about every tenth of a second after a few quicker
-// looks. Of one process 64 locks can be listened for at a time, a connection each; with
-// more, who has listened longest gives its place up, and looks once a second until
-// it has one again.
+// looks. Of one Manager 64 locks can be listened for at a time on each master, a
+// connection each; with more, who has listened longest gives its place in the line up,
+// and polls for a second or more until it listens again.
 //
 // # Not for
 //

@@ -184,7 +184,7 @@ func (q *quorum) remaining(ctx context.Context, k lockKeys) (time.Duration, erro
 		},
 	})
 	if len(known) < q.majority() {
-		return 0, failed
+		return 0, q.short(failed, len(q.nodes)-open-len(known))
 	}
 	known = append(known, make([]time.Duration, open)...) // who was not waited for may be free
 	slices.Sort(known)
@@ -214,12 +214,12 @@ func (q *quorum) raise(ctx context.Context, k lockKeys, fence uint64) error {
 	return failed
 }
 
-// short says of an outage how many masters gave no answer.
-func (q *quorum) short(err error, silent int) error {
+// short says of an error how many masters gave one.
+func (q *quorum) short(err error, failed int) error {
 	if q.single() {
 		return err
 	}
-	return fmt.Errorf("locking: no answer from %d of %d masters: %w", silent, len(q.nodes), err)
+	return fmt.Errorf("locking: %d of %d masters failed: %w", failed, len(q.nodes), err)
 }
 
 // worse keeps the error that says more: an outage or a refusal over a plain

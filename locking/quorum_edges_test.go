@@ -132,7 +132,7 @@ func TestQuorum_tells_how_many_masters_are_away(t *testing.T) {
 	p := convene(t, 3)
 	p.down(0, 1)
 	err := p.candidate().obtain(p.bounded(), DefaultTTL)
-	if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "no answer from 2 of 3 masters") {
+	if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "2 of 3 masters failed") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -169,21 +169,23 @@ func (l *line) blockedOn() *redis.Client {
 	return l.client
 }
 
-// unblock ends the command if it is blocked.
-func (l *line) unblock() error {
+// unblock ends the command if it is blocked, and tells whether it was.
+func (l *line) unblock() (ended bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.id == 0 {
-		return nil
+		return false, nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), bellTimeout)
 	defer cancel()
-	return l.client.ClientUnblock(ctx, l.id).Err()
+	n, err := l.client.ClientUnblock(ctx, l.id).Result()
+	return n > 0, err
 }
 
 // settle says what came of a line.
 func (v *bellVigil) settle(l *line, err error) {
 	refused := err != nil && !errors.Is(err, redis.Nil)
+	evicted := v.bells.evicts(l)
 	v.mu.Lock()
 	v.line = nil
 	close(l.done)
@@ -191,7 +193,7 @@ func (v *bellVigil) settle(l *line, err error) {
 	if err != nil { // also an UNBLOCK that was not ours
 		v.deaf = time.Now().Add(bellPatience)
 	}
-	if !ended {
+	if !ended && (err == nil || !evicted) { // who was evicted looks when it would have done so anyway
 		select {
 		case v.heard <- struct{}{}: // a ring, or a reason to look at once and often
 		default: // one that was not used yet says as much

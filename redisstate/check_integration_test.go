@@ -232,3 +232,32 @@ func checkClusterDown(t *testing.T, shards *redistest.Cluster) {
 		}
 	}
 }
+
+// What a server says that was asked in the wrong way.
+func TestCheck_tells_what_a_TLS_server_wants(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, redistest.WithTLS())
+	for name, test := range map[string]struct {
+		o    redisstate.Options
+		want string
+	}{
+		"without TLS": {redisstate.Options{URL: "redis://" + server.Addr()}, "does this port want TLS? then use rediss://"},
+		"another host": {
+			redisstate.Options{URL: server.URL(), TLS: redisstate.TLSOptions{CAFile: server.Certificates().CAFile, ServerName: "elsewhere.example"}},
+			"REDIS_TLS_SERVER_NAME or Options.TLS.ServerName",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test.o.Registerer, test.o.Logger = prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
+			conn, err := redisstate.Connect(t.Context(), test.o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = conn.Close() })
+			if err := conn.Check(t.Context()); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v; want %q", err, test.want)
+			}
+		})
+	}
+}

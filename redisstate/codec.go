@@ -64,14 +64,12 @@ func decodeError(v any, cause error) error {
 }
 
 // fieldIn is as much of a path of names as are fields of a struct: the rest may be
-// keys of a map, which are the content's and not the type's.
+// keys of a map, which are the content's and not the type's. (A name with a dot in it
+// is none that we know.)
 func fieldIn(t reflect.Type, path string) string {
 	var known []string
 	for name := range strings.SplitSeq(path, ".") {
-		for t != nil && (t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice || t.Kind() == reflect.Array || t.Kind() == reflect.Map) {
-			t = t.Elem()
-		}
-		if t == nil || t.Kind() != reflect.Struct {
+		if t = structIn(t); t == nil {
 			break
 		}
 		fields := reflect.VisibleFields(t)
@@ -85,6 +83,23 @@ func fieldIn(t reflect.Type, path string) string {
 		known, t = append(known, name), fields[at].Type
 	}
 	return strings.Join(known, ".")
+}
+
+// structIn is the struct that a type holds, or nil: a type may hold itself.
+func structIn(t reflect.Type) reflect.Type {
+	const deep = 16
+	for range deep {
+		switch {
+		case t == nil:
+			return nil
+		case t.Kind() == reflect.Struct:
+			return t
+		case t.Kind() != reflect.Pointer && t.Kind() != reflect.Slice && t.Kind() != reflect.Array && t.Kind() != reflect.Map:
+			return nil
+		}
+		t = t.Elem()
+	}
+	return nil
 }
 
 // room is where a value is on its way to its canonical form.

@@ -92,6 +92,23 @@ func TestDecodeError_names_fields_only(t *testing.T) {
 	}
 }
 
+// A type may hold itself.
+type tree map[string]tree
+
+func TestDecodeError_ends_for_a_type_of_itself(t *testing.T) {
+	t.Parallel()
+	config, err := NewConfig("a", "", map[string]any{"a": 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Decode[tree](config); !errors.Is(err, ErrCorrupt) || !strings.HasSuffix(err.Error(), "into redisstate.tree") {
+		t.Errorf("got %v", err)
+	}
+	if err := decodeError(new(tree), &json.UnmarshalTypeError{Type: reflect.TypeFor[int](), Field: "a.b"}); !strings.HasSuffix(err.Error(), "into redisstate.tree") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestConfig_JSON_is_a_copy(t *testing.T) {
 	t.Parallel()
 	config, err := NewConfig("a", "wf", json.RawMessage(` [1, 2] `))

@@ -125,10 +125,10 @@ func (c *Conn) Check(ctx context.Context) error {
 	if c.tls && silent(err) {
 		return fmt.Errorf("%w; does this port speak TLS? else use redis://", err)
 	}
-	if !c.tls && errors.Is(err, io.EOF) { // as a server does that takes our command for a handshake
+	if c.security == " without TLS" && errors.Is(err, io.EOF) { // as a server does that takes our command for a handshake
 		return fmt.Errorf("%w; does this port want TLS? then use rediss://", err)
 	}
-	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+	if _, ok := errors.AsType[x509.HostnameError](err); ok && c.tls {
 		return fmt.Errorf("%w; name a host of the certificate by REDIS_TLS_SERVER_NAME or Options.TLS.ServerName", err)
 	}
 	return err

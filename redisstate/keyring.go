@@ -67,8 +67,8 @@ func validKeyID(id string) bool {
 
 // KeyRing holds the keys that values are encrypted under: the first, newest, one
 // encrypts, and all of them decrypt. NewKeyRing makes one. It is safe for
-// concurrent use, may be shared by stores, and its keys can be replaced while
-// they work. Printed, logged or marshalled it shows the ids of its keys only.
+// concurrent use, may be shared by stores (of one registry of metrics, or a few: it
+// keeps hold of them), and its keys can be replaced while they work. Printed, logged or marshalled it shows the ids of its keys only.
 type KeyRing struct {
 	keys atomic.Pointer[[]*sealer]
 

@@ -86,8 +86,8 @@ func TestStore_answers_ids_from_memory_until_a_bell_rings(t *testing.T) {
 			saves(t, other, Entry{ID: "a", Value: 1, Workflow: "w"})
 			until(t, "it is read from Redis and remembered", func() bool {
 				before := testutil.ToFloat64(s.hits)
-				_, err := s.Get(t.Context(), ID("a"))
-				return err == nil && testutil.ToFloat64(s.hits) == before
+				config, err := s.Get(t.Context(), ID("a"))
+				return err == nil && string(config.JSON()) == "1" && testutil.ToFloat64(s.hits) == before
 			})
 			readsNow(t, s, 1, true)
 			before := heard()

@@ -50,7 +50,7 @@ func (s *Store) putAside(ctx context.Context, batch []*writing, inherit bool) er
 
 // sealAgain encrypts contents that were aside already, under a key that may be taken
 // away or under none, as they would be now. What else is stored with them stays if a
-// reader would believe it, and so do their lives. A writer without a key encrypts
+// key proves it, and their lives stay. A writer without a key encrypts
 // nothing, and takes no encryption off.
 func (s *Store) sealAgain(ctx context.Context, kept []*writing, held []*redis.StringCmd) error {
 	var old []*writing
@@ -83,21 +83,20 @@ func (s *Store) sealAgain(ctx context.Context, kept []*writing, held []*redis.St
 		}
 		return nil
 	})
-	if err = rediserr.Reason(err, cmds); errors.Is(err, redis.Nil) {
-		return nil // removed meanwhile
-	}
-	return err
+	return rediserr.Reason(err, cmds) // which leaves out what was removed meanwhile
 }
 
-// believed is what was stored aside of old, or old itself where that may be anybody's:
-// under our key only goes what a reader of it would have believed before.
+// believed is what was stored aside of old if one of our keys proves it, else old itself:
+// what is in clear may be anybody's, also where readers still take that.
 func (w *writing) believed(raw []byte) value {
+	strict := w.envelope
+	strict.required = true
 	v, err := decodeHeader(raw)
 	if err == nil {
-		err = v.unlock(w.envelope, w.ref.ID)
+		err = v.unlock(strict, w.ref.ID)
 	}
 	if err == nil {
-		err = v.unpack(w.envelope)
+		err = v.unpack(strict)
 	}
 	if err != nil || !sameContent(v, w.old) {
 		return w.old

@@ -64,22 +64,33 @@ func TestStore_seals_again_only_what_it_would_believe(t *testing.T) {
 	t.Parallel()
 	ring := ringOf(t, kept("k"))
 	strict := Options{Keys: ring, RequireEncryption: true}
-	for name, plant := range map[string]func(own, other sum) []byte{
-		"other content":  func(_, other sum) []byte { return header(other).encode(envelope{}, "a") },
-		"other workflow": func(own, _ sum) []byte { return header(own).encode(envelope{}, "a") },
-		"another key": func(own, _ sum) []byte {
-			return header(own).encode(envelope{keys: ringOf(t, sameID("k"))}, "a")
-		},
+	ring = ringOf(t, kept("k"), key("old"))
+	strict.Keys = ring
+	lenient := Options{Keys: ring}
+	earlier := value{sum: sha256.Sum256([]byte("4")), ttl: time.Hour, workflow: "wf", payload: []byte("4")}
+	for name, test := range map[string]struct {
+		o     Options
+		plant func(own, other sum) []byte
+	}{
+		"other content":   {strict, func(_, other sum) []byte { return header(other).encode(envelope{}, "a") }},
+		"other workflow":  {strict, func(own, _ sum) []byte { return header(own).encode(envelope{}, "a") }},
+		"another key":     {strict, func(own, _ sum) []byte { return header(own).encode(envelope{keys: ringOf(t, sameID("k"))}, "a") }},
+		"earlier content": {strict, func(sum, sum) []byte { return earlier.encode(envelope{keys: ringOf(t, key("old"))}, "a") }},
+		"clear is read, too": {lenient, func(own, _ sum) []byte {
+			planted := header(own)
+			planted.payload = []byte(`"A"`)
+			return planted.encode(envelope{}, "a")
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			v := newVault(t)
-			s := v.open(strict)
+			s := v.open(test.o)
 			other, own := v.set(s, "other", "drop all tables"), v.set(s, "a", "A")
 			ownSum, _ := parseDigest(own.Digest)
 			otherSum, _ := parseDigest(other.Digest)
 			aside := "a@" + string(own.Digest)
-			v.put(aside, string(plant(ownSum, otherSum)))
+			v.put(aside, string(test.plant(ownSum, otherSum)))
 			v.set(s, "a", "B")
 			v.gives(s, own.Key(), `"A"`)
 			config, err := v.open(strict).Get(t.Context(), own.Key())

@@ -326,7 +326,7 @@ func unlessReply(err error, cmds []redis.Cmder) error {
 		return err
 	}
 	for _, cmd := range cmds {
-		if err := cmd.Err(); err != nil && !single(err) && !redis.IsExecAbortError(err) {
+		if err := cmd.Err(); err != nil && !single(err) {
 			return err
 		}
 	}
