@@ -253,7 +253,7 @@ func TestAcquire_waits_while_a_minority_of_the_masters_is_away(t *testing.T) {
 		t.Run(fmt.Sprint(away), func(t *testing.T) {
 			t.Parallel()
 			masters := servers(t, 2*len(away)+1)
-			opts := brief
+			opts := unhurried
 			opts.Quarantine = -1
 			clients := dialAll(t, masters)
 			holder := acquire(t, openOn(t, clients, opts, ""))
