@@ -3,7 +3,6 @@ package redisstate
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -106,36 +105,6 @@ func TestCheck_takes_a_silent_server_for_unavailable_within_its_deadline(t *test
 	}
 	if took := time.Since(start); took > 2*time.Second {
 		t.Errorf("took %v; want about 200ms", took)
-	}
-}
-
-// A server that wants TLS closes a connection on which there is something else.
-func TestCheck_asks_whether_a_server_that_hangs_up_wants_TLS(t *testing.T) {
-	t.Parallel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = conn.Read(make([]byte, 1))
-			_ = conn.(*net.TCPConn).CloseWrite() //nolint:forcetypeassert // what it is
-			_, _ = io.Copy(io.Discard, conn)
-			_ = conn.Close()
-		}
-	})
-	t.Cleanup(func() {
-		_ = listener.Close()
-		all.Wait()
-	})
-	conn := connect(t, Options{URL: "redis://" + listener.Addr().String() + "?max_retries=0"})
-	if err := conn.Check(t.Context()); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "; does this port want TLS? then use rediss://") {
-		t.Errorf("got %v", err)
 	}
 }
 

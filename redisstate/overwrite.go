@@ -50,8 +50,8 @@ func (s *Store) putAside(ctx context.Context, batch []*writing, inherit bool) er
 
 // sealAgain encrypts contents that were aside already, under a key that may be taken
 // away or under none, as they would be now. What else is stored with them stays if a
-// key proves it, and their lives stay. A writer without a key encrypts
-// nothing, and takes no encryption off.
+// key proves it, and their lives stay. A writer without a key encrypts nothing, and
+// takes no encryption off.
 func (s *Store) sealAgain(ctx context.Context, kept []*writing, held []*redis.StringCmd) error {
 	var old []*writing
 	for i, w := range kept {
