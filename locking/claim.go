@@ -32,7 +32,8 @@ type claim interface {
 // grant is what the masters agreed on.
 type grant struct {
 	fence    uint64
-	previous string // token of the grant before, "" if unknown
+	previous string    // token of the grant before, "" if unknown
+	steady   time.Time // since when no master that told so can have forgotten another
 }
 
 // heldError is an errHeld that says more.
@@ -345,6 +346,9 @@ func (c *quorumClaim) number(ctx context.Context, votes []*vote) (grant, error) 
 		g.fence = max(g.fence, v.fence)
 		if v.previous != g.previous {
 			g.previous = "" // not known for sure
+		}
+		if v.steady.After(g.steady) {
+			g.steady = v.steady
 		}
 		if v.fresh {
 			_, most := c.clock()

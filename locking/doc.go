@@ -53,8 +53,9 @@
 // tenth of a second of a grant, and was made again by an attempt that came to nothing
 // (a second, where a clock of ours was just set by less than that).
 //
-// Lease.Follows tells whether anybody was granted in between two leases. Its
-// "yes" rests on the master having lost no data, like exclusion itself.
+// Lease.Follows tells whether anybody was granted in between two leases. A master
+// that was started again or took over in between does not say so: it may have
+// forgotten one.
 //
 // # Waiting
 //

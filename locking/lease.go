@@ -27,6 +27,7 @@ type Lease struct {
 	ttl        time.Duration
 	renewEvery time.Duration
 	acquired   instant
+	granted    time.Time     // when Redis had granted it
 	lifetime   time.Duration // from acquired to the holder's deadline; 0: none
 
 	ctx    context.Context //nolint:containedctx // done when the lease is over: what Context returns
@@ -69,6 +70,7 @@ func newLease(a *acquisition, from instant, ttl time.Duration) *Lease {
 		ttl:        a.request.ttl,
 		renewEvery: a.request.renewEvery,
 		acquired:   from,
+		granted:    time.Now(),
 		from:       from,
 		validFor:   ttl - drift(ttl),
 		given:      make(chan struct{}),
@@ -101,10 +103,13 @@ func (l *Lease) ID() string {
 
 // Follows tells whether this lease came directly after earlier: the same
 // resource, and nobody was granted it in between. A holder that lost its lease
-// and got it back may then keep what it did meanwhile. False when Redis no
-// longer knows. A Redis that was started from an older copy knows it wrongly.
+// and got it back may then keep what it did meanwhile. False when that is not
+// known: when a master that says so was started again or took over since earlier,
+// and may have forgotten one; when its user may not call INFO; and with clients other
+// than *redis.Client and *redis.ClusterClient. No I/O.
 func (l *Lease) Follows(earlier *Lease) bool {
-	return earlier != nil && earlier.resource == l.resource && l.grant.previous != "" && l.grant.previous == earlier.token
+	return earlier != nil && earlier.resource == l.resource && l.grant.previous != "" && l.grant.previous == earlier.token &&
+		!l.grant.steady.After(earlier.granted)
 }
 
 // Context is done when the lease is over: with cause ErrLost (see

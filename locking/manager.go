@@ -101,7 +101,7 @@ func NewQuorum(clients []redis.UniversalClient, opts Options) (*Manager, error) 
 	m.longest = q.quarantine
 	for _, n := range q.nodes {
 		n.by = m.opts.Holder
-		if client, ok := n.client.(*redis.Client); ok && q.quarantine > 0 {
+		if client, ok := n.client.(*redis.Client); ok {
 			restartsOf(client) // counts connections from the first on
 		}
 	}

@@ -74,6 +74,9 @@ type vote struct {
 	// quarantine is for how long the vote does not count yet: the master was
 	// started a moment ago, and may have given it to another before.
 	quarantine time.Duration
+	// steady is since when the master's history has been the same: who was granted from
+	// then on is not forgotten.
+	steady time.Time
 }
 
 // want is what a master is asked for.
@@ -114,10 +117,8 @@ func (n *node) obtain(ctx context.Context, k lockKeys, w want) (*vote, error) {
 		return nil, &grantedError{wrap("locking: take a fence", err)}
 	}
 	v := &vote{lock: lock, fence: fence, previous: previous, fresh: f.isFresh()}
-	if w.quarantine > 0 {
-		if v.quarantine, err = n.quarantined(ctx, k, sent, w.quarantine); err != nil {
-			return nil, &grantedError{err}
-		}
+	if err := n.vouch(ctx, k, v, sent, w); err != nil {
+		return nil, &grantedError{err}
 	}
 	return v, nil
 }
@@ -128,22 +129,40 @@ type grantedError struct{ error }
 
 func (e *grantedError) Unwrap() error { return e.error }
 
-// quarantined is what is left of the quarantine of the process that granted what
-// was asked for at the given time.
-func (n *node) quarantined(ctx context.Context, k lockKeys, sent time.Time, quarantine time.Duration) (time.Duration, error) {
-	var process *redis.Client
+// vouch tells how far a vote, which was asked for at the given time, is to be trusted.
+func (n *node) vouch(ctx context.Context, k lockKeys, v *vote, sent time.Time, w want) error {
+	if w.again && w.quarantine <= 0 {
+		return nil
+	}
+	p, steady, err := n.process(ctx, k)
+	if w.quarantine > 0 {
+		if err != nil {
+			return err
+		}
+		v.quarantine = p.left(sent, w.quarantine)
+	}
+	if v.steady = steady; err != nil || steady.IsZero() {
+		v.previous = "" // others may have been forgotten
+	}
+	return nil
+}
+
+// process is what the process that granted a lock a moment ago says of itself, and since
+// when its history has been the same; zero if that cannot be told.
+func (n *node) process(ctx context.Context, k lockKeys) (process, time.Time, error) {
+	var one *redis.Client
 	switch client := n.client.(type) {
 	case *redis.Client:
-		process = client
+		one = client
 	case *redis.ClusterClient:
 		var err error
-		if process, err = client.MasterForKey(ctx, k.lock); err != nil {
-			return 0, wrap("locking: find the master", err)
+		if one, err = client.MasterForKey(ctx, k.lock); err != nil {
+			return process{}, time.Time{}, wrap("locking: find the master", err)
 		}
 	default:
-		return 0, nil
+		return process{}, time.Time{}, nil
 	}
-	return restartsOf(process).left(ctx, process, sent, quarantine)
+	return restartsOf(one).ask(ctx, one)
 }
 
 // raise has the fences of a lock go on from the given one. It may be repeated.

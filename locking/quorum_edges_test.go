@@ -165,6 +165,22 @@ func TestNumber_knows_the_grant_before_if_all_agree(t *testing.T) {
 	}
 }
 
+// A grant is as old as the youngest of the histories that it rests on.
+func TestNumber_tells_since_when_no_grant_was_forgotten(t *testing.T) {
+	t.Parallel()
+	c := &quorumClaim{quorum: &quorum{nodes: make([]*node, 3)}}
+	old, young := time.Now().Add(-time.Hour), time.Now()
+	for _, steady := range [][]time.Time{{old, young}, {young, old}} {
+		var votes []*vote
+		for _, at := range steady {
+			votes = append(votes, &vote{fence: 7, previous: "a", steady: at})
+		}
+		if g, err := c.number(t.Context(), votes); err != nil || !g.steady.Equal(young) {
+			t.Errorf("got %v, %v; want %v", g.steady, err, young)
+		}
+	}
+}
+
 // A master that has no part in a lease is asked for it behind what is on its way there;
 // by then the lease may be over.
 func TestRegain_looks_again_before_it_asks(t *testing.T) {

@@ -16,10 +16,13 @@ import (
 	"github.com/compozy/temporal-redis/internal/rediserr"
 )
 
-// restarts tells for how long the Redis process behind a client has been running.
+// restarts tells of the Redis process behind a client for how long it has been running,
+// and since when it has been the same.
+//
 // One that was started again may have forgotten leases: when A holds masters 1 and
 // 2, and 2 starts again empty, B could get 2 and 3. So for the quarantine, which is
-// at least as long as any lease, its vote does not count.
+// at least as long as any lease, its vote does not count. And one that took over, or
+// was started again, may have forgotten whom the lock was granted last.
 //
 // It is asked after each new connection. A connection leads to one process, so as
 // long as none is made, commands go to the process that was asked, or nowhere.
@@ -28,8 +31,19 @@ type restarts struct {
 
 	mu    sync.Mutex
 	known bool
-	asked int64     // dials when it was asked
-	since time.Time // when the process was started, or a moment later; zero: no matter
+	asked int64 // dials when it was asked
+	last  process
+	// steady is when the history was found to be that of last, or a moment later.
+	steady time.Time
+}
+
+// process is what a Redis process says of itself.
+type process struct {
+	since time.Time // when it was started, or a moment later; zero: it cannot be told
+	// history is another for each process, and for each time that one became a master:
+	// what is in its data, and what is not, goes back to one line of events.
+	history string
+	mute    bool // it must not tell
 }
 
 // watched are the clients that carry our hook already.
@@ -64,55 +78,87 @@ func (countDials) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 	return next
 }
 
-// left is what is left of the quarantine of the process that answered something
-// that was sent at the given time, and a moment ago.
-func (r *restarts) left(ctx context.Context, client *redis.Client, sent time.Time, quarantine time.Duration) (time.Duration, error) {
+// ask is what the process says that answered something a moment ago, and since when its
+// history has been the same; zero if that cannot be told.
+func (r *restarts) ask(ctx context.Context, client *redis.Client) (p process, steady time.Time, err error) {
 	dials := r.dials.Load()
-	r.mu.Lock()
-	known, asked, since := r.known, r.asked, r.since
-	r.mu.Unlock()
-	if !known || asked != dials {
-		var err error
-		if since, err = startOf(ctx, client); err != nil {
-			return 0, err
-		}
-		r.mu.Lock()
-		r.known, r.asked, r.since = true, dials, since
-		r.mu.Unlock()
+	if p, steady, ok := r.told(dials); ok {
+		return p, steady, nil
 	}
-	if since.IsZero() {
-		return 0, nil
+	if p, err = processOf(ctx, client); err != nil {
+		return process{}, time.Time{}, err
 	}
-	return max(quarantine-sent.Sub(since), 0), nil
+	return p, r.note(p, dials), nil
 }
 
-// startOf asks when the process was started, and gives that or up to two seconds
-// later. Zero means that it cannot be told. (That it keeps whatever it acknowledged is no
-// reason to trust it at once: how the one before it was set up, or that its files are
-// those of that one, it does not say.)
-func startOf(ctx context.Context, client *redis.Client) (time.Time, error) {
-	info, err := client.Info(ctx, "server").Result()
+// told is what was said since the last connection was made.
+func (r *restarts) told(dials int64) (process, time.Time, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last, r.steady, r.known && r.asked == dials
+}
+
+func (r *restarts) note(p process, dials int64) (steady time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case p.mute:
+		r.steady = time.Time{}
+	case !r.known || r.last.mute || r.last.history != p.history:
+		r.steady = time.Now()
+	}
+	r.known, r.asked, r.last = true, dials, p
+	return r.steady
+}
+
+// left is what is left of the quarantine of a process that was sent something at the
+// given time.
+func (p process) left(sent time.Time, quarantine time.Duration) time.Duration {
+	if p.since.IsZero() {
+		return 0
+	}
+	return max(quarantine-sent.Sub(p.since), 0)
+}
+
+// processOf asks a process of itself. It was started when it says or up to two seconds
+// before. (That it keeps whatever it acknowledged is no reason to trust it at once: how
+// the one before it was set up, or that its files are those of that one, it does not
+// say.)
+func processOf(ctx context.Context, client *redis.Client) (process, error) {
+	pipe := client.Pipeline() // Redis 6 takes one section
+	server, replication := pipe.Info(ctx, "server"), pipe.Info(ctx, "replication")
+	_, _ = rediserr.Settle(pipe.Exec(ctx)) // each has its own
 	answered := time.Now()
-	switch class := classOf(err); {
-	case class == rediserr.OK:
-	case class == rediserr.Permanent, class == rediserr.Denied && !rediserr.IsShutOut(err):
-		return time.Time{}, nil // the check at start says so
-	default:
-		return time.Time{}, wrap("locking: ask for how long Redis is up", err)
+	for _, said := range []*redis.StringCmd{server, replication} {
+		switch err := said.Err(); classOf(err) {
+		case rediserr.OK, rediserr.Permanent: // a server without INFO is one in a process: it has no other history
+		case rediserr.Denied:
+			if !rediserr.IsShutOut(err) {
+				return process{mute: true}, nil // the check at start says so
+			}
+			fallthrough
+		default:
+			return process{}, wrap("locking: ask for how long Redis is up", err)
+		}
 	}
-	up, ok := uptime(info)
-	if !ok {
-		return time.Time{}, nil
+	p := process{history: field(server.Val(), "run_id") + "/" + field(replication.Val(), "master_replid")}
+	if up, ok := uptime(server.Val()); ok {
+		// Redis subtracts two times that are cut to seconds: it may be up for almost a
+		// second less than it says.
+		p.since = answered.Add(-up + time.Second)
 	}
-	// Redis subtracts two times that are cut to seconds: it may be up for almost a
-	// second less than it says.
-	return answered.Add(-up + time.Second), nil
+	return p, nil
+}
+
+// field is one line of INFO, "" if it is not there.
+func field(info, name string) string {
+	_, rest, _ := strings.Cut("\n"+info, "\n"+name+":")
+	text, _, _ := strings.Cut(rest, "\n")
+	return strings.TrimSpace(text)
 }
 
 // uptime is what INFO says, in whole seconds.
 func uptime(info string) (time.Duration, bool) {
-	_, rest, _ := strings.Cut(info, "uptime_in_seconds:")
-	text, _, _ := strings.Cut(rest, "\n")
-	seconds, err := strconv.ParseInt(strings.TrimSpace(text), 10, 32)
+	seconds, err := strconv.ParseInt(field(info, "uptime_in_seconds"), 10, 32)
 	return time.Duration(seconds) * time.Second, err == nil
 }

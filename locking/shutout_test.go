@@ -24,7 +24,7 @@ func TestAMaster_that_shuts_us_out_answers_nothing(t *testing.T) {
 	if got, err := look(t.Context(), client, keysOf(space, "a"), "a"); !errors.Is(err, ErrDenied) {
 		t.Errorf("it looks at %+v, %v", got, err)
 	}
-	if since, err := startOf(t.Context(), client); !errors.Is(err, ErrDenied) {
-		t.Errorf("it was started at %v, %v: no quarantine without an answer", since, err)
+	if p, err := processOf(t.Context(), client); !errors.Is(err, ErrDenied) {
+		t.Errorf("it says %+v, %v: no quarantine without an answer", p, err)
 	}
 }

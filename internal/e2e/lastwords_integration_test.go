@@ -131,7 +131,7 @@ func TestHeartbeatDetailsAreThoseOfTheHeartbeat(t *testing.T) {
 // beating runs one critical activity that hears of its cancellation by heartbeats.
 func beating(ctx workflow.Context, _ redisstate.Ref) error {
 	o := compozys
-	o.HeartbeatTimeout, o.WaitForCancellation = 2*time.Second, true
+	o.HeartbeatTimeout, o.WaitForCancellation = 5*time.Second, true
 	ctx = interceptors.WithTask(workflow.WithActivityOptions(ctx, o), "only")
 	return workflow.ExecuteActivity(interceptors.WithPolicy(ctx, interceptors.Critical), "beats").Get(ctx, nil)
 }
