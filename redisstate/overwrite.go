@@ -14,51 +14,57 @@ import (
 // them, for their own time to live, and lists them for their workflows. With
 // inherit, a content whose life was extended past that keeps what it has left.
 // Writing it twice is harmless. A content that is aside already stays as it is
-// stored there, unless its encryption is not that of today.
-func (s *Store) putAside(ctx context.Context, batch []*writing, inherit bool) error {
-	var kept []*writing
-	for _, w := range batch {
-		if w.kept != nil {
-			kept = append(kept, w)
-		}
-	}
-	if len(kept) == 0 {
-		return nil
-	}
-	left, held := make([]*redis.DurationCmd, len(kept)), make([]*redis.StringCmd, len(kept))
+// stored there, unless its encryption is not that of today. What is listed goes
+// along.
+func (s *Store) putAside(ctx context.Context, batch []*writing, inherit bool, listed ...*index) error {
 	cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, w := range kept {
-			key, ttl := s.aside(w.ref.ID, w.old.sum), w.old.ttl.Milliseconds()
-			if w.envelope.keys.newest() != nil {
-				held[i] = p.GetRange(ctx, key, 0, int64(headBytes+maxSealBytes-1))
+		addAll(ctx, p, listed)
+		for _, w := range batch {
+			if w.kept != nil {
+				s.lookAside(ctx, p, w)
+				s.queueAside(ctx, p, w, w.old.ttl)
+				w.left = p.PTTL(ctx, w.key)
 			}
-			p.Do(ctx, "set", key, w.kept, "px", ttl, "nx")
-			p.Do(ctx, "pexpire", key, ttl, "gt")
-			s.listAside(w).add(ctx, p)
-			left[i] = p.PTTL(ctx, w.key)
 		}
 		return nil
 	})
 	if err = rediserr.Reason(err, cmds); err != nil {
 		return err
 	}
-	if err := s.sealAgain(ctx, kept, held); err != nil || !inherit {
+	if err := s.sealAgain(ctx, s.client, batch); err != nil || !inherit {
 		return err
 	}
-	return s.inherit(ctx, kept, left)
+	return s.inherit(ctx, batch)
+}
+
+// lookAside reads how a content is encrypted that may be aside already.
+func (s *Store) lookAside(ctx context.Context, p redis.Pipeliner, w *writing) {
+	if w.envelope.keys.newest() != nil {
+		w.aside = p.GetRange(ctx, s.aside(w.ref.ID, w.old.sum), 0, int64(headBytes+maxSealBytes-1))
+	}
+}
+
+// queueAside puts a content aside, for life or for as long as it lives there already.
+func (s *Store) queueAside(ctx context.Context, p redis.Pipeliner, w *writing, life time.Duration) *index {
+	key, ms := s.aside(w.ref.ID, w.old.sum), life.Milliseconds()
+	p.Do(ctx, "set", key, w.kept, "px", ms, "nx")
+	p.Do(ctx, "pexpire", key, ms, "gt")
+	x := s.listAside(w, life)
+	x.add(ctx, p)
+	return x
 }
 
 // sealAgain encrypts contents that were aside already, under a key that may be taken
 // away or under none, as they would be now. What else is stored with them stays if a
 // key proves it, and their lives stay. A writer without a key encrypts nothing, and
 // takes no encryption off.
-func (s *Store) sealAgain(ctx context.Context, kept []*writing, held []*redis.StringCmd) error {
+func (s *Store) sealAgain(ctx context.Context, on pipelines, batch []*writing) error {
 	var old []*writing
-	for i, w := range kept {
-		if held[i] == nil || w.stale {
+	for _, w := range batch {
+		if w.kept == nil || w.aside == nil || w.stale {
 			continue
 		}
-		raw, _ := held[i].Bytes()
+		raw, _ := w.aside.Bytes()
 		if v, err := decodeHeader(raw); err == nil && !w.envelope.current(v.head, v.body) {
 			old = append(old, w)
 		}
@@ -67,7 +73,7 @@ func (s *Store) sealAgain(ctx context.Context, kept []*writing, held []*redis.St
 		return nil
 	}
 	whole := make([]*redis.StringCmd, len(old))
-	cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+	cmds, err := on.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, w := range old {
 			whole[i] = p.Get(ctx, s.aside(w.ref.ID, w.old.sum))
 		}
@@ -76,7 +82,7 @@ func (s *Store) sealAgain(ctx context.Context, kept []*writing, held []*redis.St
 	if err = unlessReply(err, cmds); err != nil {
 		return err
 	}
-	cmds, err = s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+	cmds, err = on.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, w := range old {
 			raw, _ := whole[i].Bytes()
 			p.Do(ctx, "set", s.aside(w.ref.ID, w.old.sum), w.believed(raw).encode(w.envelope, w.ref.ID), "xx", "keepttl")
@@ -106,52 +112,44 @@ func (w *writing) believed(raw []byte) value {
 
 // listAside is the entry of overwritten content in its workflow's index; nil if
 // it has no workflow.
-func (s *Store) listAside(w *writing) *index {
+func (s *Store) listAside(w *writing, life time.Duration) *index {
 	if w.old.workflow == "" {
 		return nil
 	}
 	x := &index{key: s.space.WorkflowAsideIndex(w.old.workflow)}
-	x.list(asideMember(w.ref.ID, w.old.sum.digest()), s.now(), w.old.ttl)
+	x.list(asideMember(w.ref.ID, w.old.sum.digest()), s.now(), life)
 	return x
 }
 
 // inherit gives contents that were put aside what they had left to live, where
 // that is more than their own time to live: somebody extended it.
-func (s *Store) inherit(ctx context.Context, kept []*writing, left []*redis.DurationCmd) error {
-	longer := make(map[*writing]time.Duration)
-	for i, w := range kept {
-		if life := left[i].Val(); life > w.old.ttl {
-			longer[w] = life
-		}
-	}
-	if len(longer) == 0 {
-		return nil
-	}
+func (s *Store) inherit(ctx context.Context, batch []*writing) error {
 	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for w, life := range longer {
-			if x := s.listAside(w); x != nil {
-				x.list(asideMember(w.ref.ID, w.old.sum.digest()), s.now(), life)
+		for _, w := range batch {
+			if w.kept == nil || w.left.Val() <= w.old.ttl {
+				continue
+			}
+			if x := s.listAside(w, w.left.Val()); x != nil {
 				x.extend(ctx, p, true)
 			}
-			p.Do(ctx, "pexpire", s.aside(w.ref.ID, w.old.sum), life.Milliseconds(), "gt")
+			p.Do(ctx, "pexpire", s.aside(w.ref.ID, w.old.sum), w.left.Val().Milliseconds(), "gt")
 		}
 		return nil
 	})
 	return err
 }
 
-// overwrite replaces the contents. What it replaced is looked at again, since
-// another writer may have been faster.
+// overwrite replaces the contents, each after it was put aside. What it replaced is
+// looked at again: where nothing guards it, another writer may have been faster.
 func (s *Store) overwrite(ctx context.Context, batch []*writing) error {
-	var others []*writing
-	for _, w := range batch {
-		if !w.same {
-			others = append(others, w)
-		} else if err := s.rewrite(ctx, w); err != nil {
-			return err
-		}
+	swap := s.swapEach
+	if s.ordered {
+		swap = s.swap
 	}
-	if err := s.replace(ctx, others); err != nil {
+	if err := swap(ctx, batch); err != nil {
+		return err
+	}
+	if err := s.listLonger(ctx, batch); err != nil {
 		return err
 	}
 	var late []*writing
@@ -178,92 +176,87 @@ func (s *Store) overwrite(ctx context.Context, batch []*writing) error {
 	return s.putAside(ctx, late, false)
 }
 
-// replace writes values over those that are there. Their lives may be shorter. On
-// Cluster each is a transaction of its own, with its bell.
-func (s *Store) replace(ctx context.Context, batch []*writing) error {
-	if len(batch) == 0 {
-		return nil
+// relisted are the changes to the workflows' indexes that a batch needs which writes
+// over others. The lives of what is replaced may be shorter.
+func (s *Store) relisted(batch []*writing) []*index {
+	var same, others []*writing
+	for _, w := range batch {
+		if w.same {
+			same = append(same, w)
+		} else {
+			others = append(others, w)
+		}
 	}
-	listed := s.indexes(batch) // with the life that conflicts found
+	listed := s.indexes(others)
 	for _, x := range listed {
 		x.exact = true
 	}
-	if s.ordered {
-		return s.replaceAll(ctx, listed, batch)
-	}
-	if _, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error { addAll(ctx, p, listed); return nil }); err != nil {
-		return err
-	}
-	return inParallel(len(batch), parallelWrites, allErrors, func(i int) error { return s.replaceAll(ctx, nil, batch[i:i+1]) })
+	return append(listed, s.indexes(same)...)
 }
 
-// parallelWrites bounds the transactions of one call on Cluster.
-const parallelWrites = 8
-
-func (s *Store) replaceAll(ctx context.Context, listed []*index, batch []*writing) error {
-	return s.ringing(ctx, batch, func(bell func(p redis.Pipeliner, w *writing)) ([]redis.Cmder, error) {
-		return s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-			addAll(ctx, p, listed)
-			for _, w := range batch {
-				w.reply = redis.NewStringCmd(ctx, "set", w.key, w.raw, "px", w.new.ttl.Milliseconds(), "get")
-				_ = p.Process(ctx, w.reply)
-				s.leave(ctx, p, w)
-				bell(p, w)
-			}
-			return nil
-		})
-	})
+// pipelines is what sends commands together: a client, or one connection of it.
+type pipelines interface {
+	Pipelined(ctx context.Context, queue func(redis.Pipeliner) error) ([]redis.Cmder, error)
+	TxPipelined(ctx context.Context, queue func(redis.Pipeliner) error) ([]redis.Cmder, error)
 }
 
-// ringing makes a transaction that writes over configs and rings for them. If
-// bells are refused, it is made without.
-func (s *Store) ringing(ctx context.Context, batch []*writing, do func(bell func(redis.Pipeliner, *writing)) ([]redis.Cmder, error)) error {
-	for {
-		var rung []*redis.IntCmd
-		cmds, err := do(func(p redis.Pipeliner, w *writing) { rung = append(rung, s.bells.ring(ctx, p, w.ref.ID)) })
-		for _, w := range batch { // also if it failed: it may have been executed
-			s.current.forget(w.ref.ID)
-		}
-		if !s.bells.refused(ctx, cmds, rung) {
-			return unlessReply(err, cmds)
-		}
-	}
-}
-
-// rewrite changes what is stored with a content, and its life only to a longer
-// one: Extend may have given it more than the time to live stored with it. All
-// in one transaction, or a lost connection could leave it without an expiry.
-func (s *Store) rewrite(ctx context.Context, w *writing) error {
-	listed := s.indexes([]*writing{w})
-	if !s.ordered {
-		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error { addAll(ctx, p, listed); return nil })
-		if err != nil {
-			return err
-		}
-		listed = nil
-	}
-	var left *redis.DurationCmd
-	ttl := w.new.ttl.Milliseconds()
-	err := s.ringing(ctx, []*writing{w}, func(bell func(redis.Pipeliner, *writing)) ([]redis.Cmder, error) {
-		return s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-			addAll(ctx, p, listed)
-			w.reply = redis.NewStringCmd(ctx, "set", w.key, w.raw, "get", "keepttl")
-			_ = p.Process(ctx, w.reply)
+// replace writes over what is there in one transaction, with the bells, and with what
+// comes before: contents that are put aside, and listings. If bells are refused,
+// nothing was done (errRefused).
+func (s *Store) replace(ctx context.Context, on pipelines, batch []*writing, first func(p redis.Pipeliner)) error {
+	var rung []*redis.IntCmd
+	cmds, err := on.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		rung = rung[:0]
+		first(p)
+		for _, w := range batch {
+			s.queueOver(ctx, p, w)
 			s.leave(ctx, p, w)
-			p.Do(ctx, "pexpire", w.key, ttl, "nx")
-			p.Do(ctx, "pexpire", w.key, ttl, "gt")
-			left = p.PTTL(ctx, w.key)
-			bell(p, w)
-			return nil
-		})
+			rung = append(rung, s.bells.ring(ctx, p, w.ref.ID))
+		}
+		return nil
 	})
-	if err != nil {
-		return err
+	for _, w := range batch { // also if it failed: it may have been executed
+		s.current.forget(w.ref.ID)
 	}
-	if life := left.Val(); life > w.new.ttl && w.new.workflow != "" {
-		// Only the index: by now somebody may have given the config a shorter life.
-		err = s.client.Do(ctx, "pexpire", s.space.WorkflowIndex(w.new.workflow), listedFor(life).Milliseconds(), "gt").Err()
+	if s.bells.refused(ctx, cmds, rung) {
+		return errRefused
 	}
+	return unlessReply(err, cmds)
+}
+
+// errRefused says that bells are rung no more, and the transaction is to be made again.
+var errRefused = errors.New("bells were refused")
+
+// queueOver writes a value over what is there. Of the same content what is stored with
+// it changes, and its life only to a longer one: Extend may have given it more than the
+// time to live stored with it. It is in a transaction, or a lost connection could leave
+// it without an expiry.
+func (s *Store) queueOver(ctx context.Context, p redis.Pipeliner, w *writing) {
+	ttl := w.new.ttl.Milliseconds()
+	if !w.same {
+		w.reply = redis.NewStringCmd(ctx, "set", w.key, w.raw, "px", ttl, "get")
+		_ = p.Process(ctx, w.reply)
+		return
+	}
+	w.reply = redis.NewStringCmd(ctx, "set", w.key, w.raw, "get", "keepttl")
+	_ = p.Process(ctx, w.reply)
+	p.Do(ctx, "pexpire", w.key, ttl, "nx")
+	p.Do(ctx, "pexpire", w.key, ttl, "gt")
+	w.left = p.PTTL(ctx, w.key)
+}
+
+// listLonger lets indexes live as long as contents whose life is longer than the time to
+// live stored with them. Only the indexes: by now somebody may have given the contents a
+// shorter life.
+func (s *Store) listLonger(ctx context.Context, batch []*writing) error {
+	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, w := range batch {
+			if w.same && w.new.workflow != "" && w.left.Val() > w.new.ttl {
+				p.Do(ctx, "pexpire", s.space.WorkflowIndex(w.new.workflow), listedFor(w.left.Val()).Milliseconds(), "gt")
+			}
+		}
+		return nil
+	})
 	return err
 }
 

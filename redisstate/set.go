@@ -16,20 +16,26 @@ import (
 
 // Set implements ConfigStore. New configs cost one round trip for all of them.
 // Unchanged ones take a second one, which extends their lives. For an id that has
-// other content there are two more: the old content is put aside first, where
-// its refs find it, and then overwritten. So whoever dies in between, refs keep
-// working.
+// other content, or other things stored with it (its workflow, a shorter time to
+// live), there are two more: the id is watched and looked at once more, and then its
+// old content is put aside, where its refs find it, and overwritten, in one transaction
+// that Redis refuses if somebody else wrote the id meanwhile; who is refused looks
+// again. So whoever dies in between, and whoever writes the same id at the same time,
+// a ref that Set returned is never missing.
 //
-// One instant can miss: two writers give the same id different contents at the
-// same time, and one overwrites what the other wrote a moment ago, which it puts
-// aside a round trip later. In between refs to that content get ErrNotFound (or ask
-// the Source), never other content; and for good if that writer loses its connection
-// just then. Writers that want none of that give each content an id of its own.
+// Two things end that guard: a writer that others were faster than 128 times in a row
+// writes over what is there then, and so does one who may not WATCH. If it replaces
+// what another wrote a moment ago it puts that aside a round trip later; in between
+// refs to that content get ErrNotFound (or ask the Source), never other content; and
+// for good if it loses its connection just then. Writers that want none of that give
+// each content an id of its own.
 //
 // On one server new configs are written in one transaction, as a whole or not at
 // all, up to 1000 and 8 MiB; what overwrites others comes in another one. On
-// Cluster each entry stands for itself, and the indexes are written before, in one
-// more round trip per workflow.
+// Cluster each entry stands for itself, what is overwritten is put aside in a round
+// trip of its own, and the indexes are written before, in one more round trip per
+// workflow. A node that says that the id is elsewhere by now, or that does not
+// answer, ends the guard there too.
 func (s *Store) Set(ctx context.Context, entries ...Entry) ([]Ref, error) {
 	if err := s.checkOpen(opSet); err != nil {
 		return nil, err
@@ -81,6 +87,9 @@ type writing struct {
 	stale bool   // it must be written again, whatever its content
 	kept  []byte // what has to be put aside before it is overwritten
 	same  bool   // old has the content of new: only what is stored with it changes
+
+	left  *redis.DurationCmd // how long what is there lives
+	aside *redis.StringCmd   // the head of old where it may be aside already
 }
 
 // need is what an entry needs after the trip that writes new ones.
@@ -215,9 +224,6 @@ func (s *Store) write(ctx context.Context, batch []*writing) error {
 	}
 	if len(other) == 0 {
 		return nil
-	}
-	if err := s.putAside(ctx, other, true); err != nil {
-		return err
 	}
 	return s.overwrite(ctx, other)
 }
@@ -354,10 +360,15 @@ func (w *writing) conflicts() (need, error) {
 	if w.new.workflow == w.old.workflow && w.new.ttl <= w.old.ttl && !w.stale {
 		return longerLife, nil
 	}
+	w.rewrite()
+	return overwriting, nil
+}
+
+// rewrite makes w a change of what is stored with the content that is there.
+func (w *writing) rewrite() {
 	w.new.ttl = max(w.new.ttl, w.old.ttl)
 	w.raw = w.new.encode(w.envelope, w.ref.ID)
 	w.same = true
-	return overwriting, nil
 }
 
 // examine takes a stored value apart and tells whether its content is what it
