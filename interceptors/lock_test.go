@@ -43,7 +43,7 @@ func critical(t *testing.T, locks locking.LockManager, o Options) (c *call, run 
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := made.(*workerInterceptor) //nolint:forcetypeassert,errcheck // NewWorker returns nothing else
+	w := made.(*workerInterceptor) //nolint:forcetypeassert // NewWorker returns nothing else
 	c = &call{
 		info: activity.Info{
 			ActivityType: activity.Type{Name: "act"}, Namespace: "default",

@@ -2,6 +2,7 @@ package locking
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,6 +30,7 @@ type Contender struct {
 	TTL        time.Duration // a third of it between renewals
 	Quarantine time.Duration
 	Hold       time.Duration // the longest, as a rule
+	Wait       time.Duration // of each Acquire; 0: four times TTL
 	Guard      string        // host:port of the store that is guarded by fences
 	Broken     string        // how; empty: not
 	Seed       uint64
@@ -37,8 +40,9 @@ type Contender struct {
 // Deed is what a contender did. Times are of the clock that all processes of a
 // machine share.
 type Deed struct {
-	By    int    // Contender.Number
-	Kind  string // acquire; held, while it is; write; end; refused, with an error
+	By   int    // Contender.Number
+	Kind string // acquire; held, while it is; write; end; refused, with an error; late, when the process was not run;
+	// trouble, of the master By
 	Lease string
 	Fence uint64
 	Call  int64
@@ -48,7 +52,14 @@ type Deed struct {
 	Accepted bool // of write
 	Held     bool // of write: the lease was held when it was answered
 	Error    string
+	Reason   string // of refused
 }
+
+// Reasons of a Deed that is refused.
+const (
+	HeldByAnother = "held by another"
+	MastersAway   = "masters away"
+)
 
 // Claim is what the guarded store is asked, and Answer what it says.
 type (
@@ -59,8 +70,8 @@ type (
 	Answer struct{ Accepted bool }
 )
 
-// sharedClock is the monotonic clock of the machine.
-func sharedClock() int64 {
+// SharedClock is the monotonic clock of the machine.
+func SharedClock() int64 {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
 		panic(err)
@@ -86,7 +97,7 @@ func contendFor(role string, in io.Reader, out io.Writer) error {
 		clients = append(clients, client)
 	}
 	m, err := BrokenQuorum(clients, Options{
-		TTL: c.TTL, Quarantine: c.Quarantine, Wait: 4 * c.TTL,
+		TTL: c.TTL, Quarantine: c.Quarantine, Wait: cmp.Or(c.Wait, 4*c.TTL),
 		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 	}, c.Broken)
 	if err != nil {
@@ -101,6 +112,12 @@ func contendFor(role string, in io.Reader, out io.Writer) error {
 		Contender: c, manager: m, out: json.NewEncoder(out), random: rand.New(rand.NewPCG(c.Seed, uint64(c.Number))),
 		ask: json.NewEncoder(store), answers: json.NewDecoder(bufio.NewReader(store)),
 	}
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer stop()
+	watch.Go(func() {
+		Late(ctx, func(from, to int64) { _ = p.tell(Deed{By: c.Number, Kind: "late", Call: from, Return: to}) })
+	})
 	for ctx.Err() == nil {
 		if err := p.play(ctx); err != nil {
 			return err
@@ -115,6 +132,7 @@ func contendFor(role string, in io.Reader, out io.Writer) error {
 type player struct {
 	Contender
 	manager *Manager
+	telling sync.Mutex
 	out     *json.Encoder
 	random  *rand.Rand
 	ask     *json.Encoder
@@ -123,20 +141,24 @@ type player struct {
 
 // play takes one lease, writes under it and gives it back.
 func (p *player) play(ctx context.Context) error {
-	called := sharedClock()
+	called := SharedClock()
 	lease, err := p.manager.Acquire(ctx, "r")
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // it was told to end
 		}
-		if !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrNotAcquired) {
+		reason := HeldByAnother
+		switch {
+		case errors.Is(err, ErrUnavailable):
+			reason = MastersAway
+		case !errors.Is(err, ErrNotAcquired):
 			return err
 		}
-		return p.tell(Deed{By: p.Number, Kind: "refused", Call: called, Return: sharedClock(), Error: err.Error()})
+		return p.tell(Deed{By: p.Number, Kind: "refused", Call: called, Return: SharedClock(), Error: err.Error(), Reason: reason})
 	}
 	d := Deed{By: p.Number, Lease: lease.ID(), Fence: lease.Fence()}
 	told := func(kind string, call int64) error {
-		d.Kind, d.Call, d.Return = kind, call, sharedClock()
+		d.Kind, d.Call, d.Return = kind, call, SharedClock()
 		return p.tell(d)
 	}
 	if err := told("acquire", called); err != nil {
@@ -146,7 +168,7 @@ func (p *player) play(ctx context.Context) error {
 	sure := d.Return
 	until := time.Now().Add(hold)
 	for {
-		now := sharedClock()
+		now := SharedClock()
 		if lease.Err() != nil {
 			break
 		}
@@ -166,7 +188,7 @@ func (p *player) play(ctx context.Context) error {
 	if err := told("write", sure); err != nil {
 		return err
 	}
-	if now := sharedClock(); lease.Err() == nil {
+	if now := SharedClock(); lease.Err() == nil {
 		sure = now
 	}
 	if err := lease.Release(ctx); err != nil && !errors.Is(err, ErrNotHeld) && !errors.Is(err, ErrUnavailable) {
@@ -185,4 +207,28 @@ func (p *player) write(lease *Lease) (accepted bool, err error) {
 	return a.Accepted, err
 }
 
-func (p *player) tell(d Deed) error { return p.out.Encode(d) }
+func (p *player) tell(d Deed) error {
+	p.telling.Lock()
+	defer p.telling.Unlock()
+	return p.out.Encode(d)
+}
+
+// Late tells when the process should have been run, and was not: the machine had
+// something else to do. It returns when ctx ends.
+func Late(ctx context.Context, tell func(from, to int64)) {
+	const each = 10 * time.Millisecond
+	tick := time.NewTicker(each)
+	defer tick.Stop()
+	for last := SharedClock(); ; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		now := SharedClock()
+		if due := last + each.Nanoseconds(); now > due+each.Nanoseconds() {
+			tell(due, now)
+		}
+		last = now
+	}
+}

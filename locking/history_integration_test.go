@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -52,6 +51,12 @@ func newContest(t *testing.T, masters int, setup locking.Contender) *contest {
 	t.Helper()
 	c := &contest{t: t, guard: newGuard(t), setup: setup}
 	c.setup.TTL, c.setup.Guard = briefly, c.guard.addr
+	var watch sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(func() { cancel(); watch.Wait() })
+	watch.Go(func() {
+		locking.Late(ctx, func(from, to int64) { c.add(locking.Deed{By: proxies, Kind: "late", Call: from, Return: to}) })
+	})
 	for range masters {
 		server := redistest.Start(t)
 		proxy := faultproxy.Start(t, server.Addr())
@@ -111,10 +116,14 @@ func (c *contest) note(out io.Reader) {
 		if json.Unmarshal(lines.Bytes(), &d) != nil {
 			continue // the last line of one that was killed
 		}
-		c.mu.Lock()
-		c.deeds = append(c.deeds, d)
-		c.mu.Unlock()
+		c.add(d)
 	}
+}
+
+func (c *contest) add(d locking.Deed) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deeds = append(c.deeds, d)
 }
 
 // count is how often something was done.
@@ -243,89 +252,25 @@ func fencesRise(deeds []locking.Deed) error {
 }
 
 // judge keeps the history if it is wrong.
-func (c *contest) judge(wrong error) {
+func (c *contest) judge(by ...func([]locking.Deed) error) {
 	c.t.Helper()
-	c.t.Logf("%d leases, %d refusals; %d writes accepted, %d refused", c.count("acquire"), c.count("refused"), c.guard.accepted, c.guard.refused)
+	deeds := c.done()
+	c.t.Logf("%d leases %v, refusals %v; %d writes accepted, %d refused",
+		c.count("acquire"), turnsIn(deeds), tally(refusals(deeds, always)), c.guard.writes(), c.guard.refusals())
+	var all []error
+	for _, judge := range by {
+		all = append(all, judge(deeds))
+	}
+	wrong := errors.Join(all...)
 	if wrong == nil {
 		return
 	}
-	text, _ := json.MarshalIndent(c.deeds, "", " ")
+	text, _ := json.MarshalIndent(deeds, "", " ")
 	file := filepath.Join(os.TempDir(), fmt.Sprintf("locking-history-%d.json", time.Now().UnixNano()))
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		file = err.Error()
 	}
 	c.t.Errorf("%v; seed %d, history in %s", wrong, c.setup.Seed, file)
-}
-
-// guard is a store that remembers the highest fence and refuses lower ones, and the
-// same one of another lease, as the one in examples/pgstate.
-type guard struct {
-	addr string
-
-	mu                sync.Mutex
-	fence             uint64
-	lease             string
-	accepted, refused int
-}
-
-func newGuard(t *testing.T) *guard {
-	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := &guard{addr: listener.Addr().String()}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() { g.serve(conn) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = listener.Close()
-		serving.Wait()
-	})
-	return g
-}
-
-func (g *guard) serve(conn net.Conn) {
-	defer func() { _ = conn.Close() }()
-	in, out := json.NewDecoder(conn), json.NewEncoder(conn)
-	for {
-		var c locking.Claim
-		if in.Decode(&c) != nil || out.Encode(locking.Answer{Accepted: g.take(c)}) != nil {
-			return
-		}
-	}
-}
-
-// writes is how many were accepted.
-func (g *guard) writes() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.accepted
-}
-
-func (g *guard) refusals() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.refused
-}
-
-func (g *guard) take(c locking.Claim) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if c.Fence < g.fence || (c.Fence == g.fence && c.Lease != g.lease) {
-		g.refused++
-		return false
-	}
-	g.fence, g.lease = c.Fence, c.Lease
-	g.accepted++
-	return true
 }
 
 // up waits until all masters have been running for longer than a quarantine.
@@ -356,6 +301,9 @@ func TestLock_is_held_by_one(t *testing.T) {
 			t.Run(fmt.Sprintf("%d masters, %s", masters, name), func(t *testing.T) {
 				t.Parallel()
 				c := newContest(t, masters, locking.Contender{Seed: *seed, Quarantine: briefly, Hold: 20 * time.Millisecond})
+				if masters > 1 { // there is always a majority
+					c.setup.Wait = lasting
+				}
 				c.up(briefly)
 				for n := range contenders {
 					c.start(n)
@@ -373,18 +321,23 @@ func TestLock_is_held_by_one(t *testing.T) {
 					disorder.Go(func() {
 						random := rand.New(rand.NewPCG(*seed, uint64(who)))
 						for range disorders {
-							fault.make(c, random, who*each+random.IntN(theirs))
+							c.have(fault, random, who*each+random.IntN(theirs))
 							some(random, briefly/4)
 						}
 					})
 				}
 				disorder.Wait()
-				until(t, "it was held often enough", func() bool { return c.count("acquire") >= contenders*leasesEach })
+				calm := c.recover()
+				if masters > 1 {
+					calm = always
+				}
+				enough := max(contenders*leasesEach, c.count("acquire")+2*contenders)
+				until(t, "it was held often enough", func() bool { return c.count("acquire") >= enough })
 				if fault.met != nil {
 					until(t, "the fault has met somebody", func() bool { return fault.met(c) })
 				}
 				c.finish()
-				c.judge(exclusive(c.deeds))
+				c.judge(exclusive, granted(contenders, masters/2+1, calm))
 			})
 		}
 	}

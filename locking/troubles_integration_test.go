@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/compozy/temporal-redis/internal/redistest/faultproxy"
+	"github.com/compozy/temporal-redis/locking"
 )
 
 // trouble is a fault of one master that comes and goes.
@@ -16,6 +17,19 @@ type trouble struct {
 	make func(c *contest, random *rand.Rand, master int)
 	// met tells whether it came in anyone's way; nil where it cannot but do so.
 	met func(c *contest) bool
+	// after is for how long after its end a process may still wait for an answer of the
+	// master that never comes, and asks it nothing else meanwhile.
+	after time.Duration
+}
+
+// longestCall is how long the package waits for an answer at most.
+const longestCall = 3 * time.Second
+
+// have has a master in trouble, and notes it.
+func (c *contest) have(fault trouble, random *rand.Rand, master int) {
+	from := locking.SharedClock()
+	fault.make(c, random, master)
+	c.add(locking.Deed{By: master, Kind: "trouble", Call: from, Return: locking.SharedClock() + int64(fault.after)})
 }
 
 // some waits up to a bound, as a fault lasts.
@@ -25,12 +39,12 @@ func some(random *rand.Rand, atMost time.Duration) {
 
 var troubles = map[string]trouble{
 	"killed": {
-		func(c *contest, random *rand.Rand, master int) {
+		make: func(c *contest, random *rand.Rand, master int) {
 			c.servers[master].Kill()
 			some(random, briefly/2)
 			c.servers[master].MustRestart(c.t)
 		},
-		counted(func(n faultproxy.Counts) int { return n.Refused }),
+		met: counted(func(n faultproxy.Counts) int { return n.Refused }),
 	},
 	"stopped": {make: func(c *contest, random *rand.Rand, master int) {
 		if err := c.servers[master].Pause(); err != nil {
@@ -42,7 +56,8 @@ var troubles = map[string]trouble{
 		}
 	}},
 	"behind a black hole": {
-		func(c *contest, random *rand.Rand, master int) {
+		after: longestCall,
+		make: func(c *contest, random *rand.Rand, master int) {
 			ways := []faultproxy.Direction{faultproxy.Both, faultproxy.ToClient, faultproxy.ToServer}
 			c.proxies[master].BlackHole(ways[random.IntN(len(ways))])
 			some(random, 2*briefly)
@@ -50,16 +65,16 @@ var troubles = map[string]trouble{
 				c.t.Error(err)
 			}
 		},
-		counted(func(n faultproxy.Counts) int { return n.Swallowed }),
+		met: counted(func(n faultproxy.Counts) int { return n.Swallowed }),
 	},
 	"replies lost": {
-		func(c *contest, random *rand.Rand, master int) {
+		make: func(c *contest, random *rand.Rand, master int) {
 			for range 20 {
 				c.proxies[master].LoseReplies()
 				some(random, 40*time.Millisecond)
 			}
 		},
-		counted(func(n faultproxy.Counts) int { return n.RepliesLost }),
+		met: counted(func(n faultproxy.Counts) int { return n.RepliesLost }),
 	},
 	"slow": {make: func(c *contest, random *rand.Rand, master int) {
 		c.proxies[master].Delay(time.Duration(random.Int64N(int64(briefly / 4))))
@@ -69,13 +84,13 @@ var troubles = map[string]trouble{
 		}
 	}},
 	"taking no writes": {
-		func(c *contest, random *rand.Rand, master int) {
+		make: func(c *contest, random *rand.Rand, master int) {
 			way := writeless[random.IntN(len(writeless))]
 			c.control(master, way.begin...)
 			some(random, 2*briefly)
 			c.control(master, way.end...)
 		},
-		func(c *contest) bool {
+		met: func(c *contest) bool {
 			for _, control := range c.controls {
 				refusals, err := control.Info(context.Background(), "errorstats").Result()
 				if err != nil {
