@@ -24,6 +24,9 @@ const (
 	// same: its holder may have died, and so may the waiter that heard the
 	// last ring.
 	bellPatience = time.Second
+	// bellDoubt is after how long a wait that heard nothing listens on another
+	// connection too; then after twice the time, and so on.
+	bellDoubt = 2 * time.Second
 	// bellTimeout bounds the commands around the listening.
 	bellTimeout = 3 * time.Second
 	// bellRest is how long to poll after Redis refused to let us listen.
@@ -41,6 +44,7 @@ type bells struct {
 	marks bool                                                // who releases looks for a mark
 	pass  func(ctx context.Context, k lockKeys) (bool, error) // rings for the next waiter
 	spawn func(func())
+	doubt time.Duration // bellDoubt
 
 	mu      sync.Mutex
 	lines   []*line                  // bellLines at most, the oldest first
@@ -71,6 +75,7 @@ func newBells(base redis.UniversalClient, marks bool, pass func(context.Context,
 		marks:   marks,
 		pass:    pass,
 		spawn:   spawn,
+		doubt:   bellDoubt,
 		clients: make(map[string]*redis.Client),
 	}
 }
@@ -113,18 +118,49 @@ func (b *bells) enter() (l *line, ok bool) {
 		b.lines = append(b.lines, l)
 		return l, true
 	}
-	if oldest := b.lines[0]; !oldest.leaves && now.Sub(oldest.since) >= bellPatience {
+	oldest := b.lines[0]
+	if i := slices.IndexFunc(b.lines, func(l *line) bool { return l.spare }); i >= 0 {
+		oldest = b.lines[i] // it is needed least
+	}
+	if !oldest.leaves && now.Sub(oldest.since) >= bellPatience {
 		oldest.leaves = true
 		b.spawn(func() { b.evict(oldest) })
 	}
 	return nil, false
 }
 
+// spare gives a line to a wait that has one, if there is one that nobody wants.
+func (b *bells) spare() (l *line, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	if len(b.lines) >= bellLines || b.closed || now.Before(b.resting) {
+		return nil, false
+	}
+	l = &line{done: make(chan struct{}), since: now, spare: true}
+	b.lines = append(b.lines, l)
+	return l, true
+}
+
+// promote says that a spare line is the only one of its wait.
+func (b *bells) promote(l *line) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l.spare = false
+}
+
 // evict has a line end that another wait wants. If it is not blocked, or Redis does not
-// answer, it stays for a while more.
+// answer, it stays for a while more. If it does not hear of its end, it is half-open.
 func (b *bells) evict(l *line) {
 	ended, err := l.unblock()
 	if ended {
+		patience := time.NewTimer(bellTimeout)
+		defer patience.Stop()
+		select {
+		case <-l.done:
+		case <-patience.C:
+			b.leave(l)
+		}
 		return
 	}
 	if err != nil {
@@ -246,6 +282,9 @@ func bellOptions(host *redis.Options) *redis.Options {
 
 // listenerPrefix begins the names of connections that listen.
 const listenerPrefix = "lock-waiter-"
+
+// spareListener is the name of those that listen beside another of the same wait.
+const spareListener = "lock-spare"
 
 // listener names the connections that listen for one lock.
 func listener(k lockKeys) string {

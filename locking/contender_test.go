@@ -52,7 +52,7 @@ type Deed struct {
 	Accepted bool // of write
 	Held     bool // of write: the lease was held when it was answered
 	Error    string
-	Reason   string // of refused; of trouble: what it leaves
+	Reason   string // of refused
 }
 
 // Reasons of a Deed that is refused.

@@ -5,7 +5,6 @@ package locking_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -71,16 +70,13 @@ func granted(contenders, majority int, since int64) func([]locking.Deed) error {
 // excused tells whether a refusal says nothing of who refused. That masters are away may
 // be true: a majority was in trouble at the same time, or the answers came too late for a
 // process that was not run for a while, as the machine had something else to do. That
-// another held the lock is true of a whole wait only if the process was hardly run, or if
-// the wait was deaf since a trouble.
+// another held the lock is true of a whole wait only if the process was hardly run.
 func excused(deeds []locking.Deed, refused locking.Deed, majority int) bool {
 	idle := late(deeds, refused)
 	if refused.Reason == locking.MastersAway {
 		return idle >= int64(briefly/4) || troubled(deeds, refused) >= majority
 	}
-	return idle >= (refused.Return-refused.Call)/2 || slices.ContainsFunc(deeds, func(d locking.Deed) bool {
-		return d.Kind == "trouble" && d.Reason == deafness && d.Call < refused.Return && refused.Call < d.Return
-	})
+	return idle >= (refused.Return-refused.Call)/2
 }
 
 // troubled is how many masters were in trouble at the same time during a deed.
@@ -250,8 +246,6 @@ func TestGranted_rejects_who_is_refused_for_nothing(t *testing.T) {
 		"one was after the other":       {deeds: []locking.Deed{turn(0), turn(1), refused(1, 0, 10), trouble(0, -5, 4), trouble(2, 5, 20)}},
 		"one waits in vain":             {deeds: []locking.Deed{turn(0), turn(1), vain(1, 0, 10*second), late(1, 0, 4*second)}},
 		"it was not run for most of it": {deeds: []locking.Deed{turn(0), turn(1), vain(1, 0, 10*second), late(1, 0, 6*second)}, good: true},
-		"it was deaf":                   {deeds: []locking.Deed{turn(0), turn(1), vain(1, 0, 10), {Kind: "trouble", Call: -5, Return: 1, Reason: deafness}}, good: true},
-		"the deaf were before it":       {deeds: []locking.Deed{turn(0), turn(1), vain(1, 2, 10), {Kind: "trouble", Call: -5, Return: 1, Reason: deafness}}},
 		"and a majority was in trouble": {deeds: []locking.Deed{turn(0), turn(1), vain(1, 0, 10), trouble(0, -5, 9), trouble(2, 8, 20)}},
 	} {
 		t.Run(name, func(t *testing.T) {

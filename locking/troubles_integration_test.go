@@ -20,13 +20,7 @@ type trouble struct {
 	// after is for how long after its end a process may still wait for an answer of the
 	// master that never comes, and asks it nothing else meanwhile.
 	after time.Duration
-	// leaves is what a wait that it met suffers from to its end.
-	leaves string
 }
-
-// deafness is that of a wait that listens where no ring comes any more: it looks once a
-// second, and may find the lock taken each time.
-const deafness = "deafness"
 
 // longestCall is how long the package waits for an answer at most.
 const longestCall = 3 * time.Second
@@ -35,7 +29,7 @@ const longestCall = 3 * time.Second
 func (c *contest) have(fault trouble, random *rand.Rand, master int) {
 	from := locking.SharedClock()
 	fault.make(c, random, master)
-	c.add(locking.Deed{By: master, Kind: "trouble", Call: from, Return: locking.SharedClock() + int64(fault.after), Reason: fault.leaves})
+	c.add(locking.Deed{By: master, Kind: "trouble", Call: from, Return: locking.SharedClock() + int64(fault.after)})
 }
 
 // some waits up to a bound, as a fault lasts.
@@ -62,7 +56,7 @@ var troubles = map[string]trouble{
 		}
 	}},
 	"behind a black hole": {
-		after: longestCall, leaves: deafness,
+		after: longestCall,
 		make: func(c *contest, random *rand.Rand, master int) {
 			ways := []faultproxy.Direction{faultproxy.Both, faultproxy.ToClient, faultproxy.ToServer}
 			c.proxies[master].BlackHole(ways[random.IntN(len(ways))])

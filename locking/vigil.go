@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,16 +25,22 @@ type bellVigil struct {
 	poll   poller
 
 	mu     sync.Mutex
-	line   *line // nil: not listening
+	line   *line   // nil: not listening
+	spare  *line   // listens beside line, see doubt
+	lost   []*line // that hear nothing any more
 	marked bool
 	deaf   time.Time // does not listen until then; zero: it does
 	ended  bool
+
+	doubted time.Time     // when the last line was begun
+	doubts  time.Duration // after how long the next is
 }
 
 // line is one blocked command.
 type line struct {
 	done chan struct{} // closed when it is over
 
+	spare  bool // of a wait that has another
 	since  time.Time
 	leaves bool // for another wait; guarded by the bells' mu
 
@@ -63,7 +70,11 @@ func (v *bellVigil) patience(remaining time.Duration) time.Duration {
 func (v *bellVigil) again() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.ended || v.line != nil || len(v.heard) > 0 || time.Now().Before(v.deaf) {
+	if v.ended || len(v.heard) > 0 || time.Now().Before(v.deaf) {
+		return
+	}
+	if v.line != nil {
+		v.doubt()
 		return
 	}
 	if !v.deaf.IsZero() {
@@ -79,7 +90,30 @@ func (v *bellVigil) again() {
 		return
 	}
 	v.deaf = time.Time{}
-	v.line = l
+	v.line, v.doubted, v.doubts = l, time.Now(), v.bells.doubt
+	v.listen(l)
+}
+
+// doubt begins a second line behind one that has heard nothing for long: its connection
+// may be half-open, and the ring that it was handed be lost. It is not given up, or a
+// wait that is just long would lose its place. The second is given up for another one
+// after twice the time. There the mark is left again, in case that Redis lost it.
+func (v *bellVigil) doubt() {
+	if time.Since(v.doubted) < v.doubts {
+		return
+	}
+	l, ok := v.bells.spare()
+	if !ok {
+		return
+	}
+	if before := v.spare; before != nil {
+		v.bells.spawn(func() { v.bells.unblock(before) })
+	}
+	v.spare, v.doubted, v.doubts = l, time.Now(), 2*v.doubts
+	v.listen(l)
+}
+
+func (v *bellVigil) listen(l *line) {
 	v.bells.spawn(func() {
 		defer v.bells.leave(l)
 		v.settle(l, v.hear(l))
@@ -96,13 +130,13 @@ func (v *bellVigil) hear(l *line) error {
 	}
 	conn := client.Conn()
 	defer func() { _ = conn.Close() }() // back to the pool
-	free, id, err := v.announce(ctx, conn)
+	free, id, err := v.announce(ctx, conn, l)
 	if err != nil || free {
 		return err
 	}
 	l.block(client, id)
 	defer l.block(nil, 0) // before conn is closed
-	if v.over() {
+	if v.gaveUp(l) {
 		return redis.Nil
 	}
 	// Whole seconds, because that is what the typed command sends; end cuts it
@@ -114,7 +148,7 @@ func (v *bellVigil) hear(l *line) error {
 // announce names the connection and gives its id. The first time it also leaves the
 // mark, and looks whether the lock was released before the mark was there: then nobody
 // rings.
-func (v *bellVigil) announce(ctx context.Context, conn *redis.Conn) (free bool, id int64, err error) {
+func (v *bellVigil) announce(ctx context.Context, conn *redis.Conn, l *line) (free bool, id int64, err error) {
 	var (
 		number *redis.IntCmd
 		mark   *redis.BoolCmd
@@ -122,11 +156,16 @@ func (v *bellVigil) announce(ctx context.Context, conn *redis.Conn) (free bool, 
 		left   *redis.DurationCmd
 	)
 	v.mu.Lock()
-	first := v.bells.marks && !v.marked
+	spare := l == v.spare
+	first := v.bells.marks && (!v.marked || spare)
 	v.mu.Unlock()
+	name := listener(v.keys) // for List; no matter if it may not
+	if spare {
+		name = spareListener // a wait counts once
+	}
 	_, _ = rediserr.Settle(conn.Pipelined(ctx, func(p redis.Pipeliner) error {
 		number = p.ClientID(ctx)
-		p.ClientSetName(ctx, listener(v.keys)) // for List; no matter if it may not
+		p.ClientSetName(ctx, name)
 		if first {
 			life := min(max(time.Until(v.until), 0), fenceTTL) + bellPatience
 			mark = p.SetNX(ctx, v.keys.mark, "1", life)
@@ -147,13 +186,14 @@ func (v *bellVigil) announce(ctx context.Context, conn *redis.Conn) (free bool, 
 	v.mu.Lock()
 	v.marked = true
 	v.mu.Unlock()
-	return left.Val() == -2 && !v.polite, number.Val(), nil
+	return left.Val() == -2 && !v.polite && !spare, number.Val(), nil
 }
 
-func (v *bellVigil) over() bool {
+// gaveUp tells whether nobody wants to hear what a line hears.
+func (v *bellVigil) gaveUp(l *line) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.ended
+	return v.ended || (l != v.line && l != v.spare)
 }
 
 func (l *line) block(client *redis.Client, id int64) {
@@ -184,28 +224,50 @@ func (l *line) unblock() (ended bool, err error) {
 
 // settle says what came of a line.
 func (v *bellVigil) settle(l *line, err error) {
-	refused := err != nil && !errors.Is(err, redis.Nil)
-	evicted := v.bells.evicts(l)
+	rung, evicted := err == nil, v.bells.evicts(l)
 	v.mu.Lock()
-	v.line = nil
 	close(l.done)
+	mine := v.forget(l, rung)
 	ended := v.ended
-	if err != nil { // also an UNBLOCK that was not ours
+	if !rung && v.line == nil { // also an UNBLOCK that was not ours
 		v.deaf = time.Now().Add(bellPatience)
 	}
-	if !ended && (err == nil || !evicted) { // who was evicted looks when it would have done so anyway
+	unheard := rung
+	if !ended && (rung || (mine && !evicted)) { // who was evicted looks when it would have done so anyway
 		select {
 		case v.heard <- struct{}{}: // a ring, or a reason to look at once and often
+			unheard = false
 		default: // one that was not used yet says as much
 		}
 	}
 	v.mu.Unlock()
 	switch {
-	case refused && !ended:
-		v.bells.rest(err)
-	case err == nil && ended:
+	case unheard:
 		v.passOn()
+	case !rung && !ended && !errors.Is(err, redis.Nil):
+		v.bells.rest(err)
 	}
+}
+
+// forget takes a line away that is over, and tells whether the wait rested on it. What
+// the spare hears, the line should have heard: Redis hands rings out in order.
+func (v *bellVigil) forget(l *line, rung bool) (mine bool) {
+	switch l {
+	case v.line:
+		if v.line, v.spare = v.spare, nil; v.line != nil {
+			v.bells.promote(v.line)
+		}
+		return true
+	case v.spare:
+		v.spare = nil
+		if rung && v.line != nil {
+			v.bells.leave(v.line)
+			v.lost, v.line = append(v.lost, v.line), nil
+		}
+	default:
+		v.lost = slices.DeleteFunc(v.lost, func(other *line) bool { return other == l })
+	}
+	return false
 }
 
 func (v *bellVigil) pass() { v.bells.spawn(v.passOn) }
@@ -217,8 +279,10 @@ func (v *bellVigil) end() {
 		return
 	}
 	v.ended = true
-	if l := v.line; l != nil {
-		v.bells.spawn(func() { v.bells.unblock(l) })
+	for _, l := range append(v.lost, v.line, v.spare) {
+		if l != nil {
+			v.bells.spawn(func() { v.bells.unblock(l) })
+		}
 	}
 	select {
 	case <-v.heard:
