@@ -132,6 +132,8 @@ func TestBells_leave_the_mark_again(t *testing.T) {
 	if len(v.rung()) > 0 {
 		t.Error("it was woken by nobody") // and would give up its line for that
 	}
+	v.end()
+	eventually(t, "it listens no longer", func() bool { return b.blocked() == 0 && waiter.taken() == 0 })
 }
 
 // A wait that has no line goes before one that has two.
@@ -143,6 +145,7 @@ func TestBells_take_a_second_line_away_first(t *testing.T) {
 	other.queue = "other"
 	first := waiter.listen(other, time.Hour, false)
 	defer first.end()
+	eventually(t, "another listens", func() bool { return b.blocked() == 1 })
 	v := doubtful(b, waiter)
 	for range bellLines - 3 {
 		if _, ok := waiter.enter(); !ok {

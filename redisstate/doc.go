@@ -10,8 +10,8 @@
 //   - Reading by Ref gives exactly the content that was saved, or an error;
 //     never other content, whoever overwrites the id meanwhile. When an id is
 //     overwritten with other content, the old content is put aside in the same
-//     transaction (on Cluster before it), where refs to it still find it. Store.Set
-//     says what bounds that.
+//     transaction (on Cluster before it, see Store.Set for the one instant that can
+//     miss there), where refs to it still find it.
 //   - Every config expires (24 hours unless said otherwise). Expiry is the only
 //     automatic clean-up. What is read stays: a read extends the life, without a
 //     write per read (Options.FixedTTL turns that off). Extend and ExtendWorkflow

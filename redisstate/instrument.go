@@ -232,7 +232,11 @@ func (h *hook) done(ctx context.Context, op *operation, span trace.Span, start t
 	if err == nil || !health.IsProbe(ctx) {
 		h.heard.observe(err, class)
 	}
-	if class != rediserr.OK && class != rediserr.NotFound {
+	switch {
+	case class == rediserr.OK, class == rediserr.NotFound:
+	case rediserr.Why(err) == rediserr.WordConflict: // another was faster: no fault of Redis, nor of anybody
+		observer = op.hist.WithLabelValues(op.name, string(rediserr.WordConflict))
+	default:
 		observer = op.hist.WithLabelValues(op.name, class.String())
 		// The reply's text may repeat arguments: the class has to do.
 		span.SetAttributes(attribute.String("error.type", class.String()))

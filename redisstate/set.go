@@ -17,25 +17,23 @@ import (
 // Set implements ConfigStore. New configs cost one round trip for all of them.
 // Unchanged ones take a second one, which extends their lives. For an id that has
 // other content, or other things stored with it (its workflow, a shorter time to
-// live), there are two more: the id is watched and looked at once more, and then its
-// old content is put aside, where its refs find it, and overwritten, in one transaction
-// that Redis refuses if somebody else wrote the id meanwhile; who is refused looks
-// again. So whoever dies in between, and whoever writes the same id at the same time,
-// a ref that Set returned is never missing.
+// live), there are two more: on one server the id is watched and looked at once more,
+// and then its old content is put aside, where its refs find it, and overwritten, in
+// one transaction that Redis refuses if somebody else wrote the id meanwhile; who is
+// refused looks again. So whoever dies in between, and whoever writes the same id at
+// the same time, a ref that Set returned is not missing.
 //
-// Two things end that guard: a writer that others were faster than 128 times in a row
-// writes over what is there then, and so does one who may not WATCH. If it replaces
-// what another wrote a moment ago it puts that aside a round trip later; in between
-// refs to that content get ErrNotFound (or ask the Source), never other content; and
-// for good if it loses its connection just then. Writers that want none of that give
-// each content an id of its own.
+// Where several writers are faster than one for a second, or eight times in a row, it
+// writes over what is there unguarded. So it does on Cluster, with a client that is no
+// *redis.Client, and for a user who may not WATCH. If it replaces then what another
+// wrote a moment ago, it puts that aside a round trip later; in between refs to that
+// content get ErrNotFound (or ask the Source), never other content; and for good if it
+// loses its connection just then. Writers that want none of that give each content an
+// id of its own.
 //
-// On one server new configs are written in one transaction, as a whole or not at
-// all, up to 1000 and 8 MiB; what overwrites others comes in another one. On
-// Cluster each entry stands for itself, what is overwritten is put aside in a round
-// trip of its own, and the indexes are written before, in one more round trip per
-// workflow. A node that says that the id is elsewhere by now, or that does not
-// answer, ends the guard there too.
+// On one server new configs are written in one transaction, as a whole or not at all,
+// up to 1000 and 8 MiB; what overwrites others comes in another one, or in several if
+// others write the same ids. On Cluster each entry stands for itself.
 func (s *Store) Set(ctx context.Context, entries ...Entry) ([]Ref, error) {
 	if err := s.checkOpen(opSet); err != nil {
 		return nil, err

@@ -39,8 +39,8 @@ type ConfigStore interface {
 	// Nothing is written if any entry is invalid: ErrInvalidKey,
 	// ErrInvalidValue, ErrTooLarge. Saving the same content again gives the same
 	// ref and extends its life, never shortens it. Saving other content under an
-	// id keeps the earlier content readable for its refs, also beside other
-	// writers of that id (Store.Set says what bounds that). With an error from
+	// id keeps the earlier content readable for its refs; of several writers at
+	// the same time, on Cluster, a moment later (see Store.Set). With an error from
 	// Redis some entries may have been written; saving again is safe.
 	Set(ctx context.Context, entries ...Entry) ([]Ref, error)
 	// Delete removes configs and tells how many were there: the current content
@@ -106,7 +106,8 @@ type Store struct {
 	// ordered tells that commands of one pipeline are executed in their order:
 	// there is one server, not a cluster of them.
 	ordered bool
-	resends int // how often its client sends again what a connection lost
+	resends int           // how often its client sends again what a connection lost
+	guards  time.Duration // swapTime
 }
 
 var (
@@ -164,6 +165,7 @@ func NewStore(client redis.UniversalClient, o Options) (*Store, error) {
 		metrics:  tel.Metrics,
 		now:      time.Now,
 		tidies:   func() bool { return rand.N(tidyEvery) == 0 },
+		guards:   swapTime,
 	}
 	if single {
 		s.resends = max(one.Options().MaxRetries, 0)

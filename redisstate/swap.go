@@ -3,24 +3,31 @@ package redisstate
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/temporal-redis/internal/rediserr"
 )
 
-// swapTries bounds how often a write over others meets another writer of one of its
-// ids. Of several writers one always gets on, and who has to try again is faster than
-// who comes anew.
-const swapTries = 128
+// A write over what others write too is tried so often, and begun anew for so long; then
+// it comes unguarded. Two writers hardly ever need three tries. Who is farther away than
+// another might need them for ever.
+const (
+	swapTries = 8
+	swapTime  = time.Second
+)
 
 var (
 	// errOvertaken says that an id has other content than what was looked at.
 	errOvertaken = errors.New("another writer was faster")
-	// errUnguarded says that nothing can be watched: by a user who may not, on a node
-	// that sends us elsewhere, or between writers who are always faster.
+	// errUnguarded says that nothing can be watched: by a user who may not, or between
+	// writers who are always faster.
 	errUnguarded = errors.New("what is there cannot be guarded")
+	// errCrowded says that one of several ids was written by another.
+	errCrowded = errors.New("another writer was faster with one of several")
 )
 
 // swap writes a batch over what is there, on one server. On one connection it watches
@@ -28,27 +35,44 @@ var (
 // which Redis refuses if one has changed since, it puts that aside and replaces it. So
 // there is no moment in which the refs of what is replaced find nothing.
 func (s *Store) swap(ctx context.Context, batch []*writing) error {
+	return s.swapUntil(ctx, batch, time.Now().Add(s.guards), false)
+}
+
+// swapUntil reads the whole contents at first, or only compares them with what is known.
+func (s *Store) swapUntil(ctx context.Context, batch []*writing, until time.Time, whole bool) error {
 	for sent := 0; ; sent++ {
 		var g guard
 		err := s.client.Watch(ctx, func(tx *redis.Tx) error {
 			g.Tx = tx
-			return s.swapOn(ctx, &g, batch)
+			return s.swapOn(ctx, &g, batch, until, whole || sent > 0)
 		})
-		if errors.Is(err, errUnguarded) {
+		switch {
+		case errors.Is(err, errCrowded): // the others need not be sent again and again for one
+			half := len(batch) / 2
+			if err := s.swapUntil(ctx, batch[:half], until, true); err != nil {
+				return err
+			}
+			return s.swapUntil(ctx, batch[half:], until, true)
+		case errors.Is(err, errUnguarded):
 			return s.swapUnguarded(ctx, batch)
-		}
-		// A connection that watches is not exchanged by the client, as it does where
-		// what was lost was no transaction.
-		if answered(err) || g.unknown || sent >= s.resends || rediserr.Classify(ctx, err) != rediserr.Unavailable {
+		case !broke(err) || g.unknown || sent >= s.resends || ctx.Err() != nil:
 			return err
 		}
 	}
 }
 
-func (s *Store) swapOn(ctx context.Context, g *guard, batch []*writing) error {
+// broke tells whether a connection was had, and lost. One that watches is not exchanged by
+// the client, as it does where what was lost was no transaction.
+func broke(err error) bool {
+	op, failed := errors.AsType[*net.OpError](err)
+	return !answered(err) && !errors.Is(err, redis.ErrPoolTimeout) && !errors.Is(err, redis.ErrClosed) &&
+		(!failed || op.Op != "dial") && rediserr.Classify(context.Background(), err) == rediserr.Unavailable
+}
+
+func (s *Store) swapOn(ctx context.Context, g *guard, batch []*writing, until time.Time, whole bool) error {
 	defer g.release(ctx)
 	for try := range swapTries {
-		err := s.look(ctx, g, batch, try > 0)
+		err := s.look(ctx, g, batch, whole || try > 0)
 		if err == nil {
 			err = s.exchange(ctx, g, batch)
 		}
@@ -57,6 +81,12 @@ func (s *Store) swapOn(ctx context.Context, g *guard, batch []*writing) error {
 		}
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		switch {
+		case time.Now().After(until):
+			return errUnguarded
+		case len(batch) > 1 && !errors.Is(err, errRefused):
+			return errCrowded
 		}
 	}
 	return errUnguarded
@@ -110,57 +140,16 @@ func (s *Store) replaceAnyway(ctx context.Context, batch []*writing, first func(
 // parallelWrites bounds the transactions of one call on Cluster.
 const parallelWrites = 8
 
-// swapEach does what swap does on Cluster, where what is aside has another slot: it is
-// put there before, with the listings, and each id is a transaction of its own.
+// swapEach does what swapUnguarded does on Cluster, where what is aside has another slot,
+// and nothing that is watched could guard it. The listings come before, and each id is a
+// transaction of its own.
 func (s *Store) swapEach(ctx context.Context, batch []*writing) error {
 	if err := s.putAside(ctx, batch, true, s.relisted(batch)...); err != nil {
 		return err
 	}
-	return inParallel(len(batch), parallelWrites, allErrors, func(i int) error { return s.swapAlone(ctx, batch[i:i+1]) })
-}
-
-func (s *Store) swapAlone(ctx context.Context, one []*writing) error {
-	w, alone, unknown := one[0], func(redis.Pipeliner) {}, false
-	for range swapTries {
-		err := s.onMaster(ctx, w.key, func(g *guard) error {
-			defer g.release(ctx)
-			if err := s.look(ctx, g, one, false); err != nil {
-				return err
-			}
-			err := s.replace(ctx, g, one, alone)
-			unknown = g.unknown
-			return err
-		})
-		if err == nil || unknown {
-			return err
-		}
-		if !again(err) {
-			break // the client has its ways on a Cluster
-		}
-		// Not on the connection that watches: who holds one must not wait for another.
-		if err := w.meet(s.client.Get(ctx, w.key)); err != nil {
-			return err
-		}
-		if err := s.putAside(ctx, one, true); err != nil {
-			return err
-		}
-	}
-	return s.replaceAnyway(ctx, one, alone)
-}
-
-// onMaster calls do with a connection to the master that has a key.
-func (s *Store) onMaster(ctx context.Context, key string, do func(g *guard) error) error {
-	members, ok := s.client.(interface {
-		MasterForKey(ctx context.Context, key string) (*redis.Client, error)
+	return inParallel(len(batch), parallelWrites, allErrors, func(i int) error {
+		return s.replaceAnyway(ctx, batch[i:i+1], func(redis.Pipeliner) {})
 	})
-	if !ok {
-		return errUnguarded
-	}
-	master, err := members.MasterForKey(ctx, key)
-	if err != nil {
-		return err
-	}
-	return master.Watch(ctx, func(tx *redis.Tx) error { return do(&guard{Tx: tx}) })
 }
 
 // guard is a connection that watches ids. The command that watches is in a pipeline with
@@ -189,10 +178,19 @@ func answered(err error) bool {
 	return err == nil || said
 }
 
-// release gives the connection back as it was. A caller who gave up is no reason not to.
+// release gives the connection back as it was. A caller who gave up is no reason not to,
+// nor that the user may not UNWATCH: an empty transaction does it too.
 func (g *guard) release(ctx context.Context) {
-	if g.watches {
-		_ = g.Unwatch(context.WithoutCancel(ctx)).Err()
+	if !g.watches {
+		return
+	}
+	ctx = context.WithoutCancel(ctx)
+	if err := g.Unwatch(ctx).Err(); err != nil && answered(err) {
+		_, _ = g.Tx.Pipelined(ctx, func(p redis.Pipeliner) error {
+			p.Do(ctx, "multi")
+			p.Do(ctx, "exec")
+			return nil
+		})
 	}
 }
 
@@ -206,9 +204,10 @@ func (s *Store) look(ctx context.Context, g *guard, batch []*writing, whole bool
 		args = append(args, w.key)
 	}
 	watch := redis.NewStatusCmd(ctx, args...)
+	var unwatch *redis.Cmd
 	cmds, err := g.Pipelined(ctx, func(p redis.Pipeliner) error {
 		if g.watches {
-			p.Do(ctx, "unwatch")
+			unwatch = p.Do(ctx, "unwatch")
 		}
 		_ = p.Process(ctx, watch)
 		for i, w := range batch {
@@ -216,7 +215,7 @@ func (s *Store) look(ctx context.Context, g *guard, batch []*writing, whole bool
 				there[i] = p.Get(ctx, w.key)
 				continue
 			}
-			there[i] = p.GetRange(ctx, w.key, 0, headerBytes-1)
+			there[i] = p.GetRange(ctx, w.key, 0, int64(headBytes+maxSealBytes-1))
 			if w.kept != nil {
 				s.lookAside(ctx, p, w)
 			}
@@ -228,13 +227,16 @@ func (s *Store) look(ctx context.Context, g *guard, batch []*writing, whole bool
 	} else if answered(watch.Err()) {
 		return errUnguarded
 	}
+	if unwatch != nil && unwatch.Err() != nil && answered(unwatch.Err()) {
+		return errUnguarded
+	}
 	if err = unlessReply(err, cmds); err != nil {
 		return err
 	}
 	for i, w := range batch {
 		if whole {
 			err = w.meet(there[i])
-		} else if known := w.reply.Val(); there[i].Val() != known[:min(len(known), headerBytes)] {
+		} else if known := w.reply.Val(); there[i].Val() != known[:min(len(known), headBytes+maxSealBytes)] {
 			err = errOvertaken
 		}
 		if err != nil {

@@ -20,7 +20,7 @@ func TestSet_is_found_at_once_beside_another_writer(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]func(t *testing.T) string{
 		"standalone": func(t *testing.T) string { return redistest.Start(t).URL() },
-		"cluster":    func(t *testing.T) string { return redistest.StartCluster(t).URL() },
+		"sentinel":   func(t *testing.T) string { return redistest.StartSentinel(t).URL() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
