@@ -186,7 +186,7 @@ func (g *guard) release(ctx context.Context) {
 	}
 	ctx = context.WithoutCancel(ctx)
 	if err := g.Unwatch(ctx).Err(); err != nil && answered(err) {
-		_, _ = g.Tx.Pipelined(ctx, func(p redis.Pipeliner) error {
+		_, _ = g.Pipelined(ctx, func(p redis.Pipeliner) error {
 			p.Do(ctx, "multi")
 			p.Do(ctx, "exec")
 			return nil
