@@ -118,13 +118,14 @@ func (b *bells) enter() (l *line, ok bool) {
 		b.lines = append(b.lines, l)
 		return l, true
 	}
-	oldest := b.lines[0]
-	if i := slices.IndexFunc(b.lines, func(l *line) bool { return l.spare }); i >= 0 {
-		oldest = b.lines[i] // it is needed least
+	oldest, patience := b.lines[0], bellPatience
+	if i := slices.IndexFunc(b.lines, func(l *line) bool { return l.spare && !l.leaves }); i >= 0 {
+		oldest, patience = b.lines[i], 0 // it is needed least
 	}
-	if !oldest.leaves && now.Sub(oldest.since) >= bellPatience {
+	if !oldest.leaves && now.Sub(oldest.since) >= patience {
 		oldest.leaves = true
-		b.spawn(func() { b.evict(oldest) })
+		spare := oldest.spare
+		b.spawn(func() { b.evict(oldest, spare) })
 	}
 	return nil, false
 }
@@ -149,18 +150,14 @@ func (b *bells) promote(l *line) {
 	l.spare = false
 }
 
-// evict has a line end that another wait wants. If it is not blocked, or Redis does not
-// answer, it stays for a while more. If it does not hear of its end, it is half-open.
-func (b *bells) evict(l *line) {
-	ended, err := l.unblock()
+// evict has a line end that another wait wants, unless it is a spare one no more. If it is
+// not blocked, or Redis does not answer, it stays for a while more.
+func (b *bells) evict(l *line, spare bool) {
+	if b.stays(l, spare) {
+		return
+	}
+	ended, err := b.retire(l)
 	if ended {
-		patience := time.NewTimer(bellTimeout)
-		defer patience.Stop()
-		select {
-		case <-l.done:
-		case <-patience.C:
-			b.leave(l)
-		}
 		return
 	}
 	if err != nil {
@@ -169,6 +166,33 @@ func (b *bells) evict(l *line) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	l.leaves, l.since = false, time.Now()
+}
+
+// stays lets a line stay that has become the only one of its wait.
+func (b *bells) stays(l *line, spare bool) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if spare && !l.spare {
+		l.leaves = false
+		return true
+	}
+	return false
+}
+
+// retire has a line end, and tells whether it does. One that does not hear of its end is
+// half-open: it is no longer counted, and is closed at the end of its wait.
+func (b *bells) retire(l *line) (ended bool, err error) {
+	if ended, err = l.unblock(); !ended {
+		return false, err
+	}
+	patience := time.NewTimer(bellTimeout)
+	defer patience.Stop()
+	select {
+	case <-l.done:
+	case <-patience.C:
+		b.leave(l)
+	}
+	return true, nil
 }
 
 func (b *bells) evicts(l *line) bool {

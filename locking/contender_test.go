@@ -103,7 +103,8 @@ func contendFor(role string, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	store, err := new(net.Dialer).DialContext(ctx, "tcp", c.Guard)
+	// Not by ctx: it may be told to end before it has begun.
+	store, err := net.DialTimeout("tcp", c.Guard, 10*time.Second)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/compozy/temporal-redis/internal/redistest"
 	"github.com/compozy/temporal-redis/internal/redistest/faultproxy"
 )
 
@@ -158,5 +159,26 @@ func TestBells_take_a_second_line_away_first(t *testing.T) {
 	eventually(t, "there is a line", func() bool { _, ok := waiter.enter(); return ok })
 	if line, spare, _ := v.listensTo(); line == nil || spare != nil {
 		t.Errorf("it listens to %v and %v; want the first only", line, spare)
+	}
+}
+
+// A user who may not end a wait of its own keeps its line, and the others theirs.
+func TestBells_keep_their_place_where_no_line_can_be_ended(t *testing.T) {
+	t.Parallel()
+	b := newBelfry(t, redistest.WithUser("locker", "on", ">pw", "~*", "+@all", "-client|unblock"))
+	options := b.server.Options()
+	options.Username, options.Password = "locker", "pw"
+	waiter, ring := b.bells(options)
+	v := doubtful(b, waiter)
+	v.again()
+	eventually(t, "it listens a third time", func() bool { return b.blocked() == 3 })
+	eventually(t, "the second does not count", func() bool { return waiter.taken() == 2 })
+	if waiter.rests() {
+		t.Error("later waits poll")
+	}
+	ring()
+	heard(t, v)
+	if line, _, _ := v.listensTo(); line == nil {
+		t.Error("it listens no longer")
 	}
 }

@@ -4,6 +4,7 @@ package locking_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -11,10 +12,11 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/temporal-redis/internal/redistest"
+	"github.com/compozy/temporal-redis/locking"
 )
 
-// A is granted the lock, then B, and A again, while something happens to all masters.
-// Whether A's second lease follows its first is not for those to say that may have
+// A is granted the lock and loses it, then B has it, and A again, while something happens
+// to all masters. Whether A's second lease follows its first is not for those to say that may have
 // forgotten B's.
 func TestFollows_is_not_told_by_masters_that_may_have_forgotten_a_grant(t *testing.T) {
 	t.Parallel()
@@ -29,6 +31,7 @@ func TestFollows_is_not_told_by_masters_that_may_have_forgotten_a_grant(t *testi
 		"connections break, and B":               {disconnect, true, false},
 		"it starts again from an older copy":     {startAgain, true, false},
 		"it starts again from a full copy":       {startAgain, false, false}, // who knows that it is
+		"it was a replica for a while":           {stepDown, false, false},   // who knows of whom; its connections stay
 		"a replica takes over that lacks B":      {failOver, true, false},
 		"a replica takes over that lacks no one": {failOver, false, false},
 	} {
@@ -49,7 +52,15 @@ func TestFollows_is_not_told_by_masters_that_may_have_forgotten_a_grant(t *testi
 					until(t, "the master has said who it is", func() bool { return s.asked.Load() > 0 })
 				}
 				first := acquire(t, a)
-				release(t, first)
+				lock, _, _, _ := first.Keys()
+				for _, s := range all {
+					if err := s.ControlClient(t).Del(t.Context(), lock).Err(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := first.Renew(t.Context()); !errors.Is(err, locking.ErrNotHeld) {
+					t.Fatalf("it is not lost: %v", err)
+				}
 				var then []func()
 				for _, s := range all {
 					then = append(then, test.happens(t, s))
@@ -88,6 +99,18 @@ func startAgain(t *testing.T, s *successor) func() {
 	return func() {
 		s.Kill()
 		s.MustRestart(t)
+	}
+}
+
+func stepDown(t *testing.T, s *successor) func() {
+	t.Helper()
+	control := s.ControlClient(t)
+	return func() {
+		for _, of := range [][2]string{{"127.0.0.1", "1"}, {"NO", "ONE"}} {
+			if err := control.ReplicaOf(t.Context(), of[0], of[1]).Err(); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 }
 

@@ -106,7 +106,9 @@ func (l *Lease) ID() string {
 // and got it back may then keep what it did meanwhile. False when that is not
 // known: when a master that says so was started again or took over since earlier,
 // and may have forgotten one; when its user may not call INFO; and with clients other
-// than *redis.Client and *redis.ClusterClient. No I/O.
+// than *redis.Client and *redis.ClusterClient. It is for leases that were lost: of one
+// that was released, what has happened to the masters since is not looked at as closely.
+// No I/O.
 func (l *Lease) Follows(earlier *Lease) bool {
 	return earlier != nil && earlier.resource == l.resource && l.grant.previous != "" && l.grant.previous == earlier.token &&
 		!l.grant.steady.After(earlier.granted)
@@ -235,6 +237,7 @@ func (l *Lease) lose(reason string, why error) bool {
 	if l.end(lost, cause) != held {
 		return false
 	}
+	l.manager.losses.add(l.token)
 	l.account(reason, cause)
 	if l.claim.pending() && l.manager.begin() {
 		// A master may keep it for a while yet, for nobody.

@@ -57,6 +57,8 @@ type Manager struct {
 	closing context.Context //nolint:containedctx // done when Close was called: the Manager's own life
 	close   context.CancelFunc
 
+	losses losses
+
 	mu     sync.Mutex
 	closed bool
 	tasks  sync.WaitGroup // acquisitions, kept leases, undoing
@@ -100,7 +102,7 @@ func NewQuorum(clients []redis.UniversalClient, opts Options) (*Manager, error) 
 	q.crew = newCrew(m.spawn, m.closing.Done())
 	m.longest = q.quarantine
 	for _, n := range q.nodes {
-		n.by = m.opts.Holder
+		n.by, n.losses = m.opts.Holder, &m.losses
 		if client, ok := n.client.(*redis.Client); ok {
 			restartsOf(client) // counts connections from the first on
 		}

@@ -56,6 +56,7 @@ type node struct {
 	now    clock
 	time   serverTime
 	by     string // who we are, for List
+	losses *losses
 	lanes  lanes
 	rest   rest
 }
@@ -134,7 +135,9 @@ func (n *node) vouch(ctx context.Context, k lockKeys, v *vote, sent time.Time, w
 	if w.again && w.quarantine <= 0 {
 		return nil
 	}
-	p, steady, err := n.process(ctx, k)
+	// Of the grants of this process only one that was lost is asked about, see Follows:
+	// no other is worth a question.
+	p, steady, err := n.process(ctx, k, n.losses.has(v.previous))
 	if w.quarantine > 0 {
 		if err != nil {
 			return err
@@ -149,7 +152,7 @@ func (n *node) vouch(ctx context.Context, k lockKeys, v *vote, sent time.Time, w
 
 // process is what the process that granted a lock a moment ago says of itself, and since
 // when its history has been the same; zero if that cannot be told.
-func (n *node) process(ctx context.Context, k lockKeys) (process, time.Time, error) {
+func (n *node) process(ctx context.Context, k lockKeys, anew bool) (process, time.Time, error) {
 	var one *redis.Client
 	switch client := n.client.(type) {
 	case *redis.Client:
@@ -162,7 +165,7 @@ func (n *node) process(ctx context.Context, k lockKeys) (process, time.Time, err
 	default:
 		return process{}, time.Time{}, nil
 	}
-	return restartsOf(one).ask(ctx, one)
+	return restartsOf(one).ask(ctx, one, anew)
 }
 
 // raise has the fences of a lock go on from the given one. It may be repeated.

@@ -25,7 +25,9 @@ import (
 // was started again, may have forgotten whom the lock was granted last.
 //
 // It is asked after each new connection. A connection leads to one process, so as
-// long as none is made, commands go to the process that was asked, or nowhere.
+// long as none is made, commands go to the process that was asked, or nowhere. (On
+// Cluster they go where they are redirected, and a process may have ceased to be a
+// master and become one again: where that matters it is asked anew, see node.vouch.)
 type restarts struct {
 	dials atomic.Int64
 
@@ -41,9 +43,10 @@ type restarts struct {
 type process struct {
 	since time.Time // when it was started, or a moment later; zero: it cannot be told
 	// history is another for each process, and for each time that one became a master:
-	// what is in its data, and what is not, goes back to one line of events.
+	// what is in its data, and what is not, goes back to one line of events. (It may
+	// change without that, as when the first replica comes: no harm.)
 	history string
-	mute    bool // it must not tell
+	mute    bool // its history is not known: it does not say, or is no master any more
 }
 
 // watched are the clients that carry our hook already.
@@ -79,10 +82,11 @@ func (countDials) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 }
 
 // ask is what the process says that answered something a moment ago, and since when its
-// history has been the same; zero if that cannot be told.
-func (r *restarts) ask(ctx context.Context, client *redis.Client) (p process, steady time.Time, err error) {
+// history has been the same; zero if that cannot be told. Anew means not by what it said
+// before.
+func (r *restarts) ask(ctx context.Context, client *redis.Client, anew bool) (p process, steady time.Time, err error) {
 	dials := r.dials.Load()
-	if p, steady, ok := r.told(dials); ok {
+	if p, steady, ok := r.told(dials); ok && !anew {
 		return p, steady, nil
 	}
 	if p, err = processOf(ctx, client); err != nil {
@@ -129,25 +133,34 @@ func processOf(ctx context.Context, client *redis.Client) (process, error) {
 	server, replication := pipe.Info(ctx, "server"), pipe.Info(ctx, "replication")
 	_, _ = rediserr.Settle(pipe.Exec(ctx)) // each has its own
 	answered := time.Now()
+	p := process{history: field(server.Val(), "run_id") + "/" + field(replication.Val(), "master_replid")}
+	p.mute = p.history == "/" || field(replication.Val(), "role") == "slave"
 	for _, said := range []*redis.StringCmd{server, replication} {
 		switch err := said.Err(); classOf(err) {
-		case rediserr.OK, rediserr.Permanent: // a server without INFO is one in a process: it has no other history
+		case rediserr.OK:
+		case rediserr.Permanent: // there is no INFO, the check at start says so
+			p.mute = !embedded(err)
 		case rediserr.Denied:
-			if !rediserr.IsShutOut(err) {
-				return process{mute: true}, nil // the check at start says so
+			if rediserr.IsShutOut(err) {
+				return process{}, wrap("locking: ask for how long Redis is up", err)
 			}
-			fallthrough
+			p.mute = true
 		default:
 			return process{}, wrap("locking: ask for how long Redis is up", err)
 		}
 	}
-	p := process{history: field(server.Val(), "run_id") + "/" + field(replication.Val(), "master_replid")}
 	if up, ok := uptime(server.Val()); ok {
 		// Redis subtracts two times that are cut to seconds: it may be up for almost a
 		// second less than it says.
 		p.since = answered.Add(-up + time.Second)
 	}
 	return p, nil
+}
+
+// embedded tells whether a refusal of INFO is that of miniredis, which lives and dies with
+// this process, and has no other history.
+func embedded(err error) bool {
+	return strings.Contains(err.Error(), "section (") && strings.HasSuffix(err.Error(), ") is not supported")
 }
 
 // field is one line of INFO, "" if it is not there.

@@ -2,6 +2,7 @@ package locking
 
 import (
 	"context"
+	"strconv"
 	"testing"
 	"time"
 
@@ -51,27 +52,30 @@ func TestRestarts_tell_since_when_a_process_is_the_same(t *testing.T) {
 		unknown bool
 		fails   bool
 	}{
-		"the same":                       {info: first, same: true},
-		"another process":                {info: "run_id:x\r\nmaster_replid:b\r\n"},
-		"one that became a master":       {info: second},
-		"one whose user may not ask":     {err: denied, unknown: true},
-		"one that does not answer":       {err: context.DeadlineExceeded, fails: true},
-		"one that knows no such command": {err: replyError("ERR unknown command 'INFO'")},
+		"the same":                        {info: first, same: true},
+		"another process":                 {info: "run_id:x\r\nmaster_replid:b\r\n"},
+		"one that became a master":        {info: second},
+		"one whose user may not ask":      {err: denied, unknown: true},
+		"one that does not answer":        {err: context.DeadlineExceeded, fails: true},
+		"one that knows no such command":  {err: replyError("ERR unknown command 'INFO'"), unknown: true},
+		"one that does not say who it is": {info: "uptime_in_seconds:42\r\n", unknown: true},
+		"one that is no master any more":  {info: first + "role:slave\r\n", unknown: true},
+		"the embedded one":                {err: replyError("ERR section (server) is not supported")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			client, said := saying(t, first, nil)
 			r := new(restarts)
-			_, began, err := r.ask(t.Context(), client)
+			_, began, err := r.ask(t.Context(), client, false)
 			if err != nil || began.IsZero() {
 				t.Fatalf("steady since %v, %v", began, err)
 			}
 			said.info, said.err = test.info, test.err
-			if _, steady, err := r.ask(t.Context(), client); err != nil || !steady.Equal(began) || said.asked != 1 {
+			if _, steady, err := r.ask(t.Context(), client, false); err != nil || !steady.Equal(began) || said.asked != 1 {
 				t.Fatalf("without a new connection: steady since %v, %v, asked %d times", steady, err, said.asked)
 			}
 			r.dials.Add(1)
-			_, steady, err := r.ask(t.Context(), client)
+			_, steady, err := r.ask(t.Context(), client, false)
 			if (err != nil) != test.fails {
 				t.Fatalf("got %v", err)
 			}
@@ -84,7 +88,7 @@ func TestRestarts_tell_since_when_a_process_is_the_same(t *testing.T) {
 			}
 			said.info, said.err = first, nil
 			r.dials.Add(1)
-			_, steady, err = r.ask(t.Context(), client)
+			_, steady, err = r.ask(t.Context(), client, false)
 			if want := test.same || test.fails; err != nil || steady.Equal(began) != want {
 				t.Errorf("after that: steady since %v, %v, at first since %v", steady, err, began)
 			}
@@ -102,7 +106,7 @@ func TestNode_does_not_know_the_grant_before_of_a_master_that_does_not_say_who_i
 	}{
 		"its user may not ask":     {err: replyError("NOPERM this user has no permissions to run the 'info' command")},
 		"it does not answer":       {err: context.DeadlineExceeded},
-		"it knows no such command": {err: replyError("ERR unknown command 'INFO'"), told: true},
+		"it knows no such command": {err: replyError("ERR unknown command 'INFO'")},
 		"it says so":               {told: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -122,11 +126,65 @@ func TestNode_does_not_know_the_grant_before_of_a_master_that_does_not_say_who_i
 	}
 }
 
+// A process that has become a master anew has another history, and its connections stay:
+// so of a grant that was lost it is asked again.
+func TestNode_asks_again_who_a_master_is_when_a_lost_grant_was_the_one_before(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	said := &sayings{info: "run_id:a\r\nmaster_replid:b\r\n"}
+	f.client.AddHook(said)
+	f.losses = new(losses)
+	first := f.grant(t, newToken())
+	f.give(t, first)
+	said.info = "run_id:a\r\nmaster_replid:c\r\n"
+	second := f.grant(t, newToken())
+	if said.asked != 1 || !second.steady.Equal(first.steady) {
+		t.Fatalf("it was asked %d times; want once, or each grant costs a question", said.asked)
+	}
+	f.give(t, second)
+	f.losses.add(second.lock.Token())
+	third := f.grant(t, newToken())
+	if said.asked != 2 || !third.steady.After(second.steady) || third.previous != second.lock.Token() {
+		t.Errorf("it was asked %d times, and is the same since %v; at first %v", said.asked, third.steady, first.steady)
+	}
+	f.give(t, third)
+	said.info += "role:slave\r\n"
+	f.losses.add(third.lock.Token())
+	if fourth := f.grant(t, newToken()); fourth.previous != "" {
+		t.Errorf("one that is no master says that the grant before was %q", fourth.previous)
+	}
+}
+
+func TestLosses_remembers_the_last(t *testing.T) {
+	t.Parallel()
+	var l losses
+	for n := range lossesKept + 1 {
+		l.add(strconv.Itoa(n))
+	}
+	if l.has("0") || !l.has("1") || !l.has(strconv.Itoa(lossesKept)) || l.has("") || len(l.tokens) != lossesKept || len(l.order) != lossesKept {
+		t.Errorf("%d tokens, %d in order", len(l.tokens), len(l.order))
+	}
+	if none := (*losses)(nil); none.has("1") {
+		t.Error("nothing has something")
+	}
+}
+
+// For how long it is up is known also of one who may not tell all.
+func TestProcess_tells_its_age_if_its_history_is_denied(t *testing.T) {
+	t.Parallel()
+	client, said := saying(t, "uptime_in_seconds:42\r\n", nil)
+	said.denied = replyError("NOPERM this user has no permissions to run the 'info' command")
+	if p, err := processOf(t.Context(), client); err != nil || p.since.IsZero() || !p.mute {
+		t.Errorf("it says %+v, %v", p, err)
+	}
+}
+
 // sayings is a hook that answers INFO.
 type sayings struct {
-	info  string
-	err   error
-	asked int
+	denied error // of the second section
+	info   string
+	err    error
+	asked  int
 }
 
 func saying(t *testing.T, info string, err error) (*redis.Client, *sayings) {
@@ -151,6 +209,9 @@ func (s *sayings) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 				info.SetVal(s.info)
 			}
 			cmd.SetErr(s.err)
+		}
+		if s.denied != nil {
+			cmds[1].SetErr(s.denied)
 		}
 		return s.err
 	}

@@ -107,7 +107,12 @@ func (v *bellVigil) doubt() {
 		return
 	}
 	if before := v.spare; before != nil {
-		v.bells.spawn(func() { v.bells.unblock(before) })
+		v.lost = append(v.lost, before)
+		v.bells.spawn(func() {
+			if ended, _ := v.bells.retire(before); !ended {
+				v.bells.leave(before)
+			}
+		})
 	}
 	v.spare, v.doubted, v.doubts = l, time.Now(), 2*v.doubts
 	v.listen(l)
@@ -229,7 +234,7 @@ func (v *bellVigil) settle(l *line, err error) {
 	close(l.done)
 	mine := v.forget(l, rung)
 	ended := v.ended
-	if !rung && v.line == nil { // also an UNBLOCK that was not ours
+	if !rung && mine && v.line == nil { // also an UNBLOCK that was not ours
 		v.deaf = time.Now().Add(bellPatience)
 	}
 	unheard := rung

@@ -80,11 +80,12 @@ type writing struct {
 	envelope envelope // that raw is made with
 
 	reply *redis.StringCmd
-	index *index // that lists it; nil without a workflow
-	old   value  // what was there, if readable
-	stale bool   // it must be written again, whatever its content
-	kept  []byte // what has to be put aside before it is overwritten
-	same  bool   // old has the content of new: only what is stored with it changes
+	index *index        // that lists it; nil without a workflow
+	old   value         // what was there, if readable
+	stale bool          // it must be written again, whatever its content
+	kept  []byte        // what has to be put aside before it is overwritten
+	same  bool          // old has the content of new: only what is stored with it changes
+	asked time.Duration // time to live that rewrite has changed
 
 	left  *redis.DurationCmd // how long what is there lives
 	aside *redis.StringCmd   // the head of old where it may be aside already
@@ -364,6 +365,7 @@ func (w *writing) conflicts() (need, error) {
 
 // rewrite makes w a change of what is stored with the content that is there.
 func (w *writing) rewrite() {
+	w.asked = w.new.ttl
 	w.new.ttl = max(w.new.ttl, w.old.ttl)
 	w.raw = w.new.encode(w.envelope, w.ref.ID)
 	w.same = true

@@ -260,6 +260,10 @@ func (s *Store) look(ctx context.Context, g *guard, batch []*writing, whole bool
 // meet takes what an id that is to be written over has by now for what w knows of.
 func (w *writing) meet(reply *redis.StringCmd) error {
 	w.reply, w.aside = reply, nil
+	if w.same { // it may be other content now
+		w.new.ttl = w.asked
+		w.raw = w.new.encode(w.envelope, w.ref.ID)
+	}
 	w.old, w.stale, w.kept, w.same = value{}, false, nil, false
 	needs, err := w.conflicts()
 	if needs == longerLife { // another writer saved the same

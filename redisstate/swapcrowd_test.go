@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -92,6 +93,24 @@ func TestSet_puts_aside_what_is_there_and_not_what_was(t *testing.T) {
 	}
 	if _, err := c.other.Get(t.Context(), c.first.Key()); !errors.Is(err, ErrNotFound) {
 		t.Errorf("without its second: %v", err)
+	}
+}
+
+// The same content was there for a longer time, and then another: ours lives as long as it
+// was to.
+func TestSet_over_another_writer_has_its_own_time_to_live(t *testing.T) {
+	t.Parallel()
+	c := contest(t, Options{FixedTTL: true})
+	saves(t, c.other, Entry{ID: "a", Workflow: "x", Value: 3, TTL: 10 * time.Hour})
+	s := c.hooked(&onTrip{before: func(trip int, _ []redis.Cmder) error {
+		if trip == 2 {
+			saves(t, c.other, Entry{ID: "a", Workflow: "w", Value: 2, TTL: time.Hour})
+		}
+		return nil
+	}})
+	saves(t, s, Entry{ID: "a", Workflow: "w", Value: 3, TTL: time.Hour})
+	if left := c.server.TTL(contestedKey); left != time.Hour {
+		t.Errorf("it lives for %s", left)
 	}
 }
 
