@@ -38,7 +38,7 @@ func TestSet_is_found_at_once_beside_another_writer(t *testing.T) {
 			for writer := range 2 {
 				s := open()
 				all.Go(func() {
-					for n := range 2000 {
+					for n := range 400 {
 						refs, err := s.Set(t.Context(), redisstate.Entry{ID: "a", Value: strconv.Itoa(writer) + "-" + strconv.Itoa(n)})
 						if err != nil {
 							t.Errorf("saving: %v", err)
