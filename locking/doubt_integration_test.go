@@ -24,6 +24,17 @@ func doubtful(b *belfry, waiter *bells) *bellVigil {
 	return v
 }
 
+// behind is the wait of another process that began after all others.
+func behind(b *belfry) vigil {
+	b.t.Helper()
+	before := b.blocked()
+	other, _ := b.bells(b.server.Options())
+	next := other.listen(b.keys, time.Hour, false)
+	b.t.Cleanup(next.end)
+	eventually(b.t, "another listens", func() bool { return b.blocked() == before+1 })
+	return next
+}
+
 func (v *bellVigil) listensTo() (line, spare *line, lost int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -71,10 +82,7 @@ func TestBells_that_are_listened_to_twice_ring_once(t *testing.T) {
 	b := newBelfry(t)
 	waiter, ring := b.bells(b.server.Options())
 	v := doubtful(b, waiter)
-	other, _ := b.bells(b.server.Options())
-	next := other.listen(b.keys, time.Hour, false)
-	defer next.end()
-	eventually(t, "another listens", func() bool { return b.blocked() == 3 })
+	next := behind(b)
 	v.again()
 	eventually(t, "it listens a third time, and no longer the second", func() bool {
 		_, spare, _ := v.listensTo()
@@ -100,10 +108,7 @@ func TestBells_pass_on_what_is_heard_twice(t *testing.T) {
 	b := newBelfry(t)
 	waiter, ring := b.bells(b.server.Options())
 	v := doubtful(b, waiter)
-	other, _ := b.bells(b.server.Options())
-	next := other.listen(b.keys, time.Hour, false)
-	defer next.end()
-	eventually(t, "another listens", func() bool { return b.blocked() == 3 })
+	next := behind(b)
 	ring()
 	eventually(t, "it is rung for", func() bool { return len(v.rung()) == 1 })
 	ring()

@@ -206,7 +206,6 @@ type pipelines interface {
 func (s *Store) replace(ctx context.Context, on pipelines, batch []*writing, first func(p redis.Pipeliner)) error {
 	var rung []*redis.IntCmd
 	cmds, err := on.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		rung = rung[:0]
 		first(p)
 		for _, w := range batch {
 			s.queueOver(ctx, p, w)

@@ -104,7 +104,6 @@ func (s *Store) exchange(ctx context.Context, g *guard, batch []*writing) error 
 	}
 	var asides []*index
 	err := s.replace(ctx, g, batch, func(p redis.Pipeliner) {
-		asides = asides[:0]
 		for _, w := range batch {
 			if w.kept != nil { // somebody may have extended its life
 				asides = append(asides, s.queueAside(ctx, p, w, max(w.old.ttl, w.left.Val())))
