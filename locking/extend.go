@@ -3,6 +3,7 @@ package locking
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -45,7 +46,7 @@ func (c *quorumClaim) extend(ctx context.Context, ttl time.Duration) error {
 }
 
 // errAbsent says that a master had no part in a lease.
-var errAbsent = errors.New("the master did not grant the lease")
+var errAbsent = fmt.Errorf("the master did not grant the lease: %w", errUnasked)
 
 // renew extends one vote.
 func (c *quorumClaim) renew(ctx context.Context, i int, ttl time.Duration) error {
@@ -74,11 +75,17 @@ func (c *quorumClaim) regain(ctx context.Context, ttl time.Duration) {
 	seed, _ := c.clock()
 	seed = max(seed, int64(c.grant().fence))
 	for i, n := range c.nodes {
-		if resting[i] || c.get(i).vote != nil || c.ended() {
+		if resting[i] {
+			continue
+		}
+		seen := n.rest.seen()
+		if c.get(i).vote != nil || c.ended() {
+			n.rest.unasked(seen)
 			continue
 		}
 		c.behind(ctx, i, func(ctx context.Context) {
 			if c.get(i).vote != nil || c.ended() { // what gives the lease back comes behind us, or was here
+				n.rest.unasked(seen)
 				return
 			}
 			v, err := n.obtain(ctx, c.keys, want{token: c.token, text: c.text(i), ttl: ttl, seed: seed, again: true, quarantine: c.quarantine})

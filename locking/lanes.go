@@ -81,6 +81,17 @@ func (r *rest) now() bool {
 	return now < time.Duration(until) || !r.until.CompareAndSwap(until, int64(now+restFor))
 }
 
+// seen is to be had before a master is asked, and given to unasked if it is not.
+func (r *rest) seen() int64 { return r.until.Load() }
+
+// unasked lets another ask in place of a call that now let through and that had nothing
+// to ask: or a master to which every second such a call comes would never be back.
+func (r *rest) unasked(seen int64) {
+	if seen != 0 {
+		r.until.CompareAndSwap(seen, int64(time.Since(r.began)))
+	}
+}
+
 // note takes note of an answer.
 func (r *rest) note(err error) {
 	switch {

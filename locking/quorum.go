@@ -59,6 +59,10 @@ func (q *quorum) clock() (least, most int64) {
 	return least, most
 }
 
+// errUnasked says that a master has no part in what it was to be asked, so that there was
+// no I/O.
+var errUnasked = errors.New("the master was not asked")
+
 // round is one question to all masters.
 type round struct {
 	key string // that of the lock: what is asked about it on one master keeps its order
@@ -107,6 +111,7 @@ func (q *quorum) ask(ctx context.Context, r round) {
 			finish()
 			continue
 		}
+		seen := n.rest.seen()
 		place := n.lanes.enter(r.key) // here, and not in the goroutine: in the order of the calls
 		q.crew.run(func() {
 			defer finish()
@@ -116,7 +121,8 @@ func (q *quorum) ask(ctx context.Context, r round) {
 			if err == nil {
 				err = r.do(own, i)
 				switch {
-				case errors.Is(err, errFree), errors.Is(err, errAbsent): // those need no I/O
+				case errors.Is(err, errUnasked):
+					n.rest.unasked(seen)
 				case hasty && own.Err() != nil: // that it takes longer says nothing
 				default:
 					n.rest.note(err)

@@ -3,14 +3,19 @@ package locking
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/compozy/temporal-redis/internal/rediserr"
 )
 
-// errFree says that a master has, for sure, nothing of a claim.
-var errFree = errors.New("the master has nothing of the claim")
+// errFree says that a master has, for sure, nothing of a claim; errNever, that it had
+// nothing before either.
+var (
+	errFree  = errors.New("the master has nothing of the claim")
+	errNever = fmt.Errorf("%w: %w", errFree, errUnasked)
+)
 
 func (c *quorumClaim) release(ctx context.Context, waited func()) error {
 	c.mu.Lock()
@@ -131,7 +136,7 @@ func (c *quorumClaim) giveUp(ctx context.Context, i int, waited func()) error {
 				c.spawn(func() { c.wake(ctx, nil) })
 			}
 		}
-		return errFree
+		return errNever
 	}
 	switch {
 	case errors.Is(err, errGone) && s.leaving:

@@ -241,23 +241,3 @@ func TestLanes_keep_order_by_key(t *testing.T) {
 		t.Errorf("%d lanes are left", len(l.last))
 	}
 }
-
-func TestRest(t *testing.T) {
-	t.Parallel()
-	r := rest{began: time.Now()}
-	if r.now() {
-		t.Error("a master that was not asked is left alone")
-	}
-	r.note(errOutage)
-	if !r.now() {
-		t.Error("a master that did not answer is asked")
-	}
-	r.until.Store(int64(time.Since(r.began)))
-	if r.now() || !r.now() {
-		t.Error("not just one finds out whether it is back")
-	}
-	r.note(errHeld)
-	if r.now() {
-		t.Error("a master that answered is left alone")
-	}
-}
