@@ -120,7 +120,13 @@ func (a *acquisition) contend(ctx context.Context, once bool) (*Lease, error) {
 		watch.end()
 	}()
 	look := false
-	if !once && a.manager.turns.mustYield(a.resource) { // listen before asking
+	switch {
+	case once || !a.manager.turns.mustYield(a.resource):
+	case a.manager.masters.deaf(a.keys): // nobody would ring
+		if err := a.stepBack(ctx); err != nil {
+			return nil, err
+		}
+	default: // listen before asking
 		watch = a.manager.waiter.listen(a.keys, time.Until(a.bound), true)
 		err := a.await(ctx, watch.rung(), watch.patience(0))
 		if look = errors.Is(err, errLook); err != nil && !look {
@@ -154,6 +160,21 @@ func (a *acquisition) contend(ctx context.Context, once bool) (*Lease, error) {
 		}
 		heard = !look
 	}
+}
+
+// stepBack lets those go first who look at the lock once in a while, since nobody wakes
+// them: until one has it, or each must have looked.
+func (a *acquisition) stepBack(ctx context.Context) error {
+	for until := time.Now().Add(bellPatience * 5 / 4); time.Now().Before(until); {
+		remaining, err := a.manager.masters.remaining(ctx, a.keys, false)
+		if err != nil || remaining > 0 {
+			return nil //nolint:nilerr // who asks for the lock is told
+		}
+		if err := a.await(ctx, nil, jitter(pollLast/2)); !errors.Is(err, errLook) {
+			return err
+		}
+	}
+	return nil
 }
 
 // patience is how long to wait for a ring. It is short for a while when a few
@@ -343,8 +364,9 @@ var errLate = fmt.Errorf("the grant came when it was almost over: %w", context.D
 func (a *acquisition) obtain(ctx context.Context, ttl time.Duration, look bool) outcome {
 	// After a lost reply, on any master, the lock that is there may be our own; only
 	// asking for it tells.
-	if look && !a.uncertain && !a.claim.pending() {
-		remaining, err := a.manager.masters.remaining(ctx, a.keys)
+	looked := look && !a.uncertain && !a.claim.pending()
+	if looked {
+		remaining, err := a.manager.masters.remaining(ctx, a.keys, true)
 		if err == nil && remaining > 0 {
 			err = errHeld
 		}
@@ -358,6 +380,9 @@ func (a *acquisition) obtain(ctx context.Context, ttl time.Duration, look bool) 
 		return outcome{err: err}
 	}
 	a.refused(held)
+	if look && !looked { // for those who release it
+		_, _ = a.manager.masters.remaining(ctx, a.keys, true)
+	}
 	return outcome{remaining: held.left, err: err}
 }
 

@@ -18,7 +18,7 @@ type claim interface {
 	// extend returns errGone if the lease is no longer known.
 	extend(ctx context.Context, ttl time.Duration) error
 	// release returns errGone if the lease was no longer known. It calls waited,
-	// if not nil, when it hears that a waiter was there.
+	// if not nil, when it hears that a waiter was there, perhaps after it returned.
 	release(ctx context.Context, waited func()) error
 	// grant is what the last obtain gave.
 	grant() grant
@@ -64,6 +64,7 @@ type quorumClaim struct {
 	over     bool          // it is being given back: nothing may be obtained any more
 	returned int           // votes that were given back, and not lost
 	awaited  bool          // somebody is to be woken
+	looked   bool          // somebody looks who hears nothing
 	freed    bool          // a majority has it no more
 	fair     bool          // others want it too
 	listens  bool          // release waits for what the home says of waiters

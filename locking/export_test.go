@@ -106,3 +106,11 @@ func (b brokenClaim) extend(ctx context.Context, ttl time.Duration) error {
 func (l *Lease) Keys() (lock, fence, grant, queue string) {
 	return l.keys.lock, l.keys.fence, l.keys.grant, l.keys.queue
 }
+
+// SpotSeldom has releases ask for those who only look at the lock if nobody can be woken.
+func (m *Manager) SpotSeldom() { m.masters.(*quorum).spotEvery = 0 }
+
+// Home is the number of the master on which the waiters of a resource meet.
+func (m *Manager) Home(resource string) int {
+	return m.masters.(*quorum).home(keysOf(m.space, resource))
+}

@@ -190,6 +190,8 @@ func (*fakeMasters) close() {}
 
 func (*fakeClaim) contend() {}
 
+func (*fakeMasters) deaf(lockKeys) bool { return false }
+
 func (f *fakeMasters) raise(_ context.Context, k lockKeys, fence uint64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -197,7 +199,7 @@ func (f *fakeMasters) raise(_ context.Context, k lockKeys, fence uint64) error {
 	return nil
 }
 
-func (f *fakeMasters) remaining(ctx context.Context, k lockKeys) (left time.Duration, err error) {
+func (f *fakeMasters) remaining(ctx context.Context, k lockKeys, _ bool) (left time.Duration, err error) {
 	err = f.call(ctx, "remaining", func() error {
 		if l, ok := f.holder(k.lock); ok {
 			left = time.Until(l.expires)

@@ -319,6 +319,9 @@ func (l *Lease) sendRelease(ctx context.Context) error {
 
 	ctx, cancel := context.WithTimeout(ctx, min(releaseTimeout, l.ttl))
 	defer cancel()
+	if m.turns.owes(l.resource) {
+		l.claim.contend()
+	}
 	for pause := obtainPause; ; pause *= 2 {
 		err := l.claim.release(ctx, func() { m.turns.yield(l.resource) })
 		switch {

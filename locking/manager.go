@@ -32,8 +32,11 @@ type masters interface {
 	// claim begins what a token has on them; no I/O.
 	claim(k lockKeys, token string) claim
 	// remaining is how long the lock stays held if nobody renews it; 0 or less if
-	// it is free.
-	remaining(ctx context.Context, k lockKeys) (time.Duration, error)
+	// it is free. waits says that whoever asks waits for it: who releases it later may
+	// hear of that although it cannot wake anybody.
+	remaining(ctx context.Context, k lockKeys, waits bool) (time.Duration, error)
+	// deaf tells whether waiters cannot be woken, as far as is known.
+	deaf(k lockKeys) bool
 	// raise has the fences go on above the given one.
 	raise(ctx context.Context, k lockKeys, fence uint64) error
 	// close waits for what is under way. Nothing is called afterwards.
@@ -86,7 +89,7 @@ func NewQuorum(clients []redis.UniversalClient, opts Options) (*Manager, error) 
 	if err := checkClients(clients); err != nil {
 		return nil, fmt.Errorf("locking: new: %w: %w", ErrInvalidOptions, err)
 	}
-	q := &quorum{now: systemClock}
+	q := &quorum{now: systemClock, id: newToken(), spotEvery: spotEvery}
 	m, err := newManager(q, q.now, opts)
 	if err != nil {
 		return nil, err

@@ -181,10 +181,13 @@ func (n *node) raise(ctx context.Context, k lockKeys, fence uint64) error {
 }
 
 // remaining is how long the lock stays held if nobody renews it; 0 or less if
-// it is free.
-func (n *node) remaining(ctx context.Context, k lockKeys) (time.Duration, error) {
+// it is free. looks, if not empty, is left there by who waits for it.
+func (n *node) remaining(ctx context.Context, k lockKeys, looks string) (time.Duration, error) {
 	pipe := n.client.Pipeline()
 	ttl := pipe.PTTL(ctx, k.lock)
+	if looks != "" {
+		pipe.Set(ctx, k.mark, looks, lookTTL) // it may be refused
+	}
 	err := n.pipes.exec(ctx, pipe)
 	var left time.Duration
 	if err == nil {

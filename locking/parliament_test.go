@@ -33,7 +33,7 @@ func convene(t *testing.T, masters int) *parliament {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &parliament{t: t, keys: keysOf(space, "r"), quorum: &quorum{now: systemClock}}
+	p := &parliament{t: t, keys: keysOf(space, "r"), quorum: &quorum{now: systemClock, id: newToken()}}
 	p.spawn = p.tasks.Go
 	closed := make(chan struct{})
 	close(closed)

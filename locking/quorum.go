@@ -15,6 +15,8 @@ import (
 // Above it nobody knows how many there are.
 type quorum struct {
 	nodes      []*node
+	id         string // of the process, among those who look
+	spotEvery  int    // see spots; 0: only when nobody can be woken
 	now        clock
 	quarantine time.Duration // for which a master that was started gives no vote
 	spawn      func(func())  // runs something in the background
@@ -46,6 +48,11 @@ func (q *quorum) home(k lockKeys) int {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(k.lock))
 	return int(h.Sum32() % uint32(len(q.nodes)))
+}
+
+// deaf tells whether the home of a resource did not answer a moment ago.
+func (q *quorum) deaf(k lockKeys) bool {
+	return !q.single() && q.nodes[q.home(k)].rest.until.Load() != 0
 }
 
 // clock is the latest time that any master is known to have, in microseconds: at
@@ -166,7 +173,8 @@ func (q *quorum) resting() []bool {
 
 // remaining is how long it takes, at least, until a majority of the masters is free,
 // if nobody renews.
-func (q *quorum) remaining(ctx context.Context, k lockKeys) (time.Duration, error) {
+func (q *quorum) remaining(ctx context.Context, k lockKeys, waits bool) (time.Duration, error) {
+	home := q.home(k)
 	var failed error
 	all := make([]time.Duration, len(q.nodes)) // each written by its own call
 	var known []time.Duration
@@ -174,7 +182,11 @@ func (q *quorum) remaining(ctx context.Context, k lockKeys) (time.Duration, erro
 	q.ask(ctx, round{
 		key: k.lock,
 		do: func(ctx context.Context, i int) (err error) {
-			all[i], err = q.nodes[i].remaining(ctx, k)
+			looks := ""
+			if waits && i != home {
+				looks = q.id
+			}
+			all[i], err = q.nodes[i].remaining(ctx, k, looks)
 			return err
 		},
 		heard: func(i int, err error) bool {

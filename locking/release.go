@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -30,6 +31,7 @@ func (c *quorumClaim) release(ctx context.Context, waited func()) error {
 	c.listens = fair
 	c.mu.Unlock()
 	home, answered := c.home(c.keys), make(chan struct{})
+	spots := waited != nil && c.spots()
 	released, free, open := 0, 0, len(c.nodes)
 	confirmed := false // set before ask ends
 	var failed error
@@ -39,7 +41,7 @@ func (c *quorumClaim) release(ctx context.Context, waited func()) error {
 			if i == home {
 				defer close(answered)
 			}
-			return c.giveUp(ctx, i, waited)
+			return c.giveUp(ctx, i, c.farewell(i, spots), waited)
 		},
 		heard: func(_ int, err error) bool {
 			open--
@@ -54,7 +56,7 @@ func (c *quorumClaim) release(ctx context.Context, waited func()) error {
 			confirmed = released+free >= c.majority()
 			enough := released >= c.majority()
 			if confirmed && c.free() && !enough {
-				c.spawn(func() { c.wake(ctx, nil) }) // the others may take their time
+				c.spawn(func() { c.wake(ctx, waited) }) // the others may take their time
 			}
 			return enough
 		},
@@ -72,8 +74,8 @@ func (c *quorumClaim) release(ctx context.Context, waited func()) error {
 		}
 		moment.Stop()
 	}
-	if confirmed {
-		c.wake(ctx, waited) // and let others go first, if there are any
+	if confirmed && !c.wake(ctx, waited) && waited != nil && c.looks() { // and let others go first, if there are any
+		waited()
 	}
 	switch {
 	case !confirmed:
@@ -120,8 +122,8 @@ func (c *quorumClaim) holds() bool {
 }
 
 // giveUp gives back what one master has.
-func (c *quorumClaim) giveUp(ctx context.Context, i int, waited func()) error {
-	n, s, with := c.nodes[i], c.get(i), c.farewell(i)
+func (c *quorumClaim) giveUp(ctx context.Context, i int, with farewell, waited func()) error {
+	n, s := c.nodes[i], c.get(i)
 	var err error
 	switch {
 	case s.vote != nil:
@@ -133,7 +135,7 @@ func (c *quorumClaim) giveUp(ctx context.Context, i int, waited func()) error {
 	default:
 		if i == c.home(c.keys) && !c.single() && c.grant().fence > 0 {
 			if c.await() { // it may have waiters, and had no part in the lease
-				c.spawn(func() { c.wake(ctx, nil) })
+				c.spawn(func() { c.wake(ctx, waited) })
 			}
 		}
 		return errNever
@@ -155,9 +157,11 @@ func (c *quorumClaim) giveUp(ctx context.Context, i int, waited func()) error {
 	c.mu.Unlock()
 	switch {
 	case with == nil || !with.waited():
+	case i != c.home(c.keys):
+		c.look()
 	case !c.single():
 		if c.await() {
-			c.spawn(func() { c.wake(ctx, nil) })
+			c.spawn(func() { c.wake(ctx, waited) })
 		}
 	case err == nil && waited != nil:
 		waited()
@@ -183,10 +187,38 @@ func (c *quorumClaim) free() (due bool) {
 	return c.awaited
 }
 
-// farewell goes with the release of the master on which waiters listen.
-func (c *quorumClaim) farewell(i int) farewell {
+// look notes that somebody looks at the lock who hears nothing; looks tells it once.
+func (c *quorumClaim) look() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.looked = true
+}
+
+func (c *quorumClaim) looks() (looked bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	looked, c.looked = c.looked, false
+	return looked
+}
+
+// spots tells whether a release asks for those who look: when nobody can be woken, and
+// seldom else, because somebody may not hear who could have been.
+func (c *quorumClaim) spots() bool {
+	return c.deaf(c.keys) || (!c.single() && c.spotEvery > 0 && rand.N(c.spotEvery) == 0)
+}
+
+// spotEvery is how many releases there are for one that asks for those who look although
+// waiters can be woken.
+const spotEvery = 8
+
+// farewell goes with the release of the master on which waiters listen, or, if spots, of
+// another.
+func (c *quorumClaim) farewell(i int, spots bool) farewell {
 	switch {
 	case i != c.home(c.keys):
+		if spots {
+			return &spotting{mark: c.keys.mark, own: c.id}
+		}
 		return nil
 	case c.single():
 		return &ringing{queue: c.keys.queue}
@@ -195,29 +227,30 @@ func (c *quorumClaim) farewell(i int) farewell {
 }
 
 // wake wakes the next waiter, if somebody is to be woken and was not yet. waited, if not
-// nil, is called when a waiter was there. A home that does not answer wakes nobody:
-// waiters look for themselves.
-func (c *quorumClaim) wake(ctx context.Context, waited func()) {
+// nil, is called when a waiter was there, which it tells. A home that does not answer
+// wakes nobody: waiters look for themselves.
+func (c *quorumClaim) wake(ctx context.Context, waited func()) (heard bool) {
 	home := c.nodes[c.home(c.keys)]
 	c.mu.Lock()
 	due := c.awaited && home.rest.until.Load() == 0
 	c.awaited, c.listens = false, false
 	c.mu.Unlock()
 	if !due {
-		return
+		return false
 	}
 	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), wakeTimeout)
 	defer cancel()
 	heard, err := home.ring(own, c.keys)
-	if err == nil && heard && waited != nil {
+	if heard = err == nil && heard; heard && waited != nil {
 		waited()
 	}
+	return heard
 }
 
 // listenFor is how long a release of a lock that others want waits for the home to say
 // so, when a majority has answered: who does not know of them would take the lock again
-// before they can.
-const listenFor = 20 * time.Millisecond
+// before they can. Where it takes longer, others may come too late.
+const listenFor = 250 * time.Millisecond
 
 // wakeTimeout bounds the waking of a waiter, who looks by itself after a second.
 const wakeTimeout = time.Second
@@ -232,7 +265,7 @@ func (c *quorumClaim) releaseRest() {
 		var failed error
 		c.round(ctx, round{
 			key: c.keys.lock,
-			do:  func(ctx context.Context, i int) error { return c.giveUp(ctx, i, nil) },
+			do:  func(ctx context.Context, i int) error { return c.giveUp(ctx, i, c.farewell(i, false), nil) },
 			heard: func(_ int, err error) bool {
 				if !errors.Is(err, errFree) && !errors.Is(err, errGone) {
 					failed = worse(failed, err)

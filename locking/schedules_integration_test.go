@@ -33,7 +33,7 @@ func TestLock_of_a_process_that_stops(t *testing.T) {
 	for name, masters := range map[string]int{"one master": 1, "three masters": 3} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newContest(t, masters, locking.Contender{Seed: *seed, Quarantine: -1, Hold: 100 * time.Millisecond})
+			c := newContest(t, masters, locking.Contender{Seed: *seed, Quarantine: -1, Hold: 100 * time.Millisecond, Wait: lasting})
 			processes := make([]*contender, contenders)
 			for n := range processes {
 				processes[n] = c.start(n)
@@ -69,7 +69,7 @@ func TestLock_of_a_process_that_is_killed(t *testing.T) {
 	for name, masters := range map[string]int{"one master": 1, "three masters": 3} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newContest(t, masters, locking.Contender{Seed: *seed, Quarantine: -1, Hold: 50 * time.Millisecond})
+			c := newContest(t, masters, locking.Contender{Seed: *seed, Quarantine: -1, Hold: 50 * time.Millisecond, Wait: lasting})
 			processes := make([]*contender, contenders)
 			for n := range processes {
 				processes[n] = c.start(n)

@@ -1,22 +1,31 @@
 package locking
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
 )
 
-// yieldFor is how long a releaser that woke a waiter lets others go first when
-// it wants the same resource again.
-const yieldFor = 50 * time.Millisecond
+const (
+	// yieldFor is how long a releaser that woke a waiter lets others go first when
+	// it wants the same resource again.
+	yieldFor = 50 * time.Millisecond
+	// owedFor is how long a releaser remembers that it heard of a waiter when it had
+	// asked for the same resource again already.
+	owedFor = 10 * time.Minute
+	// owedSwept is how often what is older is thrown away.
+	owedSwept = time.Second
+)
 
 // turns lines up the acquisitions of one process, so that of those who want the
 // same resource only the first asks Redis, and they get it in the order in which
 // they came.
 type turns struct {
-	mu     sync.Mutex
-	lines  map[string][]*turn
-	yields map[string]time.Time
+	mu    sync.Mutex
+	lines map[string][]*turn
+	debts map[string]time.Time // when it heard of those who waited as it released a resource
+	swept time.Time
 }
 
 // turn is a place in line.
@@ -27,7 +36,7 @@ type turn struct {
 }
 
 func newTurns() *turns {
-	return &turns{lines: make(map[string][]*turn), yields: make(map[string]time.Time)}
+	return &turns{lines: make(map[string][]*turn), debts: make(map[string]time.Time)}
 }
 
 // join goes to the end of the line. With unlessBusy it reports false instead if
@@ -72,19 +81,28 @@ func (t *turns) yield(resource string) {
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for other, until := range t.yields {
-		if now.After(until) {
-			delete(t.yields, other)
-		}
+	if now.Sub(t.swept) >= owedSwept {
+		maps.DeleteFunc(t.debts, func(_ string, since time.Time) bool { return now.Sub(since) > owedFor })
+		t.swept = now
 	}
-	t.yields[resource] = now.Add(yieldFor)
+	t.debts[resource] = now
 }
 
 // mustYield tells whether others were waiting a moment ago. It is asked once.
 func (t *turns) mustYield(resource string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	until, ok := t.yields[resource]
-	delete(t.yields, resource)
-	return ok && time.Now().Before(until)
+	since, ok := t.debts[resource]
+	delete(t.debts, resource)
+	return ok && time.Since(since) < yieldFor
+}
+
+// owes tells whether others were waiting at a release of this process that came before
+// the lease which it has now, although it heard of them only afterwards. It is asked once.
+func (t *turns) owes(resource string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, ok := t.debts[resource]
+	delete(t.debts, resource)
+	return ok
 }
