@@ -18,6 +18,9 @@ type modelIndex struct {
 // putAside is what overwriting does to the old content.
 func (m *model) putAside(ref Ref, old modelEntry, dies time.Duration) {
 	if kept := m.aside[ref]; kept.dies > m.now {
+		if kept.workflow != old.workflow {
+			kept.workflow, kept.ttl = old.workflow, max(kept.ttl, old.ttl)
+		}
 		kept.dies = max(kept.dies, dies)
 		m.aside[ref] = kept
 	} else {

@@ -14,8 +14,8 @@ import (
 // them, for their own time to live, and lists them for their workflows. With
 // inherit, a content whose life was extended past that keeps what it has left.
 // Writing it twice is harmless. A content that is aside already stays as it is
-// stored there, unless its encryption is not that of today. What is listed goes
-// along.
+// stored there, unless its encryption is not that of today or it has come to another
+// workflow since. What is listed goes along.
 func (s *Store) putAside(ctx context.Context, batch []*writing, inherit bool, listed ...*index) error {
 	cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		addAll(ctx, p, listed)
@@ -31,17 +31,15 @@ func (s *Store) putAside(ctx context.Context, batch []*writing, inherit bool, li
 	if err = rediserr.Reason(err, cmds); err != nil {
 		return err
 	}
-	if err := s.sealAgain(ctx, s.client, batch); err != nil || !inherit {
+	if err := s.mendAsides(ctx, s.client, batch); err != nil || !inherit {
 		return err
 	}
 	return s.inherit(ctx, batch)
 }
 
-// lookAside reads how a content is encrypted that may be aside already.
+// lookAside reads how a content is encrypted that may be aside already, and whose it is.
 func (s *Store) lookAside(ctx context.Context, p redis.Pipeliner, w *writing) {
-	if w.envelope.keys.newest() != nil {
-		w.aside = p.GetRange(ctx, s.aside(w.ref.ID, w.old.sum), 0, int64(headBytes+maxSealBytes-1))
-	}
+	w.aside = p.GetRange(ctx, s.aside(w.ref.ID, w.old.sum), 0, int64(headBytes+maxSealBytes-1))
 }
 
 // queueAside puts a content aside, for life or for as long as it lives there already.
@@ -54,27 +52,32 @@ func (s *Store) queueAside(ctx context.Context, p redis.Pipeliner, w *writing, l
 	return x
 }
 
-// sealAgain encrypts contents that were aside already, under a key that may be taken
-// away or under none, as they would be now. What else is stored with them stays if a
-// key proves it, and their lives stay. A writer without a key encrypts nothing, and
-// takes no encryption off.
-func (s *Store) sealAgain(ctx context.Context, on pipelines, batch []*writing) error {
-	var old []*writing
+// mendAsides writes contents anew that were aside already: those of another workflow than
+// the one that they come from now, which may be deleted with all that it has; and those
+// that are stored under a key that may be taken away, or under none. What else is stored
+// with them stays if it is to be believed. Their lives stay. A writer without a key
+// encrypts nothing, and takes no encryption off.
+func (s *Store) mendAsides(ctx context.Context, on pipelines, batch []*writing) error {
+	var all []*writing
 	for _, w := range batch {
 		if w.kept == nil || w.aside == nil || w.stale {
 			continue
 		}
 		raw, _ := w.aside.Bytes()
-		if v, err := decodeHeader(raw); err == nil && !w.envelope.current(v.head, v.body) {
-			old = append(old, w)
+		v, err := decodeHeader(raw)
+		if err != nil || (w.envelope.keys.newest() == nil && raw[flagsAt]&flagSealed != 0) {
+			continue
+		}
+		if v.workflow != w.old.workflow || !w.envelope.current(v.head, v.body) {
+			all = append(all, w)
 		}
 	}
-	if len(old) == 0 {
+	if len(all) == 0 {
 		return nil
 	}
-	whole := make([]*redis.StringCmd, len(old))
+	whole := make([]*redis.StringCmd, len(all))
 	cmds, err := on.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, w := range old {
+		for i, w := range all {
 			whole[i] = p.Get(ctx, s.aside(w.ref.ID, w.old.sum))
 		}
 		return nil
@@ -83,7 +86,7 @@ func (s *Store) sealAgain(ctx context.Context, on pipelines, batch []*writing) e
 		return err
 	}
 	cmds, err = on.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, w := range old {
+		for i, w := range all {
 			raw, _ := whole[i].Bytes()
 			p.Do(ctx, "set", s.aside(w.ref.ID, w.old.sum), w.believed(raw).encode(w.envelope, w.ref.ID), "xx", "keepttl")
 		}
@@ -92,11 +95,12 @@ func (s *Store) sealAgain(ctx context.Context, on pipelines, batch []*writing) e
 	return rediserr.Reason(err, cmds) // which leaves out what was removed meanwhile
 }
 
-// believed is what was stored aside of old if one of our keys proves it, else old itself:
-// what is in clear may be anybody's, also where readers still take that.
+// believed is old with the longer time to live of it and of what was stored aside of it,
+// if one of our keys proves that, or we have none: what is in clear may be anybody's, also
+// where readers still take that.
 func (w *writing) believed(raw []byte) value {
 	strict := w.envelope
-	strict.required = true
+	strict.required = strict.keys.newest() != nil
 	v, err := decodeHeader(raw)
 	if err == nil {
 		err = v.unlock(strict, w.ref.ID)
@@ -104,10 +108,11 @@ func (w *writing) believed(raw []byte) value {
 	if err == nil {
 		err = v.unpack(strict)
 	}
-	if err != nil || !sameContent(v, w.old) {
-		return w.old
+	believed := w.old
+	if err == nil && sameContent(v, w.old) {
+		believed.ttl = max(v.ttl, w.old.ttl)
 	}
-	return v
+	return believed
 }
 
 // listAside is the entry of overwritten content in its workflow's index; nil if

@@ -218,11 +218,11 @@ func TestStore_puts_aside_what_it_has_no_key_for(t *testing.T) {
 // writer: that of its first one may be gone soon.
 func TestStore_puts_aside_what_is_sealed_as_its_last_writer_did(t *testing.T) {
 	t.Parallel()
-	const encryptionComes = "encryption comes"
+	const encryptionComes, encryptionGoes = "encryption comes", "encryption goes"
 	for name, test := range map[string]struct{ first, then, last Options }{
 		encryptionComes:      {then: Options{Keys: mustRing(t, "a")}, last: Options{Keys: mustRing(t, "a"), RequireEncryption: true}},
 		"the key is another": {first: Options{Keys: mustRing(t, "a")}, then: Options{Keys: mustRing(t, "b", "a")}, last: Options{Keys: mustRing(t, "b")}},
-		"encryption goes":    {first: Options{Keys: mustRing(t, "a")}, then: Options{}, last: Options{Keys: mustRing(t, "a"), RequireEncryption: true}},
+		encryptionGoes:       {first: Options{Keys: mustRing(t, "a")}, then: Options{}, last: Options{Keys: mustRing(t, "a"), RequireEncryption: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -237,12 +237,15 @@ func TestStore_puts_aside_what_is_sealed_as_its_last_writer_did(t *testing.T) {
 			}
 			v.set(then, "id", "last")
 			v.gives(v.open(test.last), ref.Key(), `"again"`)
-			workflow := "wf"
-			if name == encryptionComes {
-				workflow = "other" // in clear it may be anybody's
+			workflow := "other"
+			if name == encryptionGoes { // a writer without a key leaves it as it is
+				workflow = "wf"
 			}
 			if config, err := v.open(test.last).Get(t.Context(), ref.Key()); err != nil || config.Workflow != workflow {
 				t.Errorf("it is of the workflow %q, %v", config.Workflow, err)
+			}
+			if header, err := decodeHeader([]byte(v.raw("id@" + string(ref.Digest)))); err != nil || (name == encryptionComes) != (header.ttl == time.Minute) {
+				t.Errorf("its time to live is %v, %v; one in clear may be anybody's", header.ttl, err)
 			}
 			if now := v.server.TTL("temporal-redis:config:id@" + string(ref.Digest)); now != life {
 				t.Errorf("it lives for %v; want %v", now, life)

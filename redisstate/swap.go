@@ -99,13 +99,18 @@ func again(err error) bool {
 
 // exchange puts aside and replaces what look saw.
 func (s *Store) exchange(ctx context.Context, g *guard, batch []*writing) error {
-	if err := s.sealAgain(ctx, g, batch); err != nil {
+	if err := s.mendAsides(ctx, g, batch); err != nil {
 		return err
 	}
 	var asides []*index
+	var late []*writing
 	err := s.replace(ctx, g, batch, func(p redis.Pipeliner) {
 		for _, w := range batch {
 			if w.kept != nil { // somebody may have extended its life
+				if w.aside == nil {
+					s.lookAside(ctx, p, w)
+					late = append(late, w)
+				}
 				asides = append(asides, s.queueAside(ctx, p, w, max(w.old.ttl, w.left.Val())))
 			}
 		}
@@ -116,7 +121,10 @@ func (s *Store) exchange(ctx context.Context, g *guard, batch []*writing) error 
 			err = x.reply.Err()
 		}
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return s.mendAsides(ctx, g, late)
 }
 
 // swapUnguarded does the same in two trips with the client's own ways of sending. In
@@ -242,7 +250,7 @@ func (s *Store) look(ctx context.Context, g *guard, batch []*writing, whole bool
 			return err
 		}
 	}
-	if !whole || s.envelope.keys.newest() == nil {
+	if !whole || s.envelope.keys.newest() == nil { // then exchange looks, without a trip more
 		return nil
 	}
 	cmds, err = g.Pipelined(ctx, func(p redis.Pipeliner) error {
