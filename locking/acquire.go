@@ -45,6 +45,7 @@ type acquisition struct {
 	abandoned <-chan outcome // an obtain that still runs after we gave up
 	forgotten time.Duration  // what is left of a quarantine that stood in the way of the last attempt
 	rung      bool           // a ring led to the attempt
+	again     time.Duration  // in what time the next look comes at the latest
 	split     bool           // the last attempt found that nobody seems to have a majority
 	hurry     int            // how many quick looks there were since there was a reason; 0: none
 }
@@ -120,22 +121,30 @@ func (a *acquisition) contend(ctx context.Context, once bool) (*Lease, error) {
 		watch.end()
 	}()
 	look := false
+	var yield bool
+	var back time.Duration
+	if !once {
+		yield, back = a.manager.turns.mustYield(a.resource)
+	}
 	switch {
-	case once || !a.manager.turns.mustYield(a.resource):
-	case a.manager.masters.deaf(a.keys): // nobody would ring
-		if err := a.stepBack(ctx); err != nil {
+	case !yield:
+	case back > 0:
+		if err := a.stepBack(ctx, back); err != nil {
 			return nil, err
 		}
 	default: // listen before asking
 		watch = a.manager.waiter.listen(a.keys, time.Until(a.bound), true)
-		err := a.await(ctx, watch.rung(), watch.patience(0))
+		err := a.await(ctx, watch.rung(), min(watch.patience(0), max(time.Until(a.bound)/2, 1)))
 		if look = errors.Is(err, errLook); err != nil && !look {
 			return nil, err
 		}
 		heard = !look
 	}
 	for tries := 1; ; tries++ {
-		a.rung = watch != nil && !look
+		a.rung, a.again = watch != nil && !look, lookPolling
+		if watch != nil && watch.listens() {
+			a.again = lookListening
+		}
 		lease, remaining, err := a.try(ctx, look)
 		heard = heard && err != nil && !errors.Is(err, errHeld) // whoever has it rings
 		if !errors.Is(err, errHeld) {
@@ -160,21 +169,6 @@ func (a *acquisition) contend(ctx context.Context, once bool) (*Lease, error) {
 		}
 		heard = !look
 	}
-}
-
-// stepBack lets those go first who look at the lock once in a while, since nobody wakes
-// them: until one has it, or each must have looked.
-func (a *acquisition) stepBack(ctx context.Context) error {
-	for until := time.Now().Add(bellPatience * 5 / 4); time.Now().Before(until); {
-		remaining, err := a.manager.masters.remaining(ctx, a.keys, false)
-		if err != nil || remaining > 0 {
-			return nil //nolint:nilerr // who asks for the lock is told
-		}
-		if err := a.await(ctx, nil, jitter(pollLast/2)); !errors.Is(err, errLook) {
-			return err
-		}
-	}
-	return nil
 }
 
 // patience is how long to wait for a ring. It is short for a while when a few
@@ -366,7 +360,7 @@ func (a *acquisition) obtain(ctx context.Context, ttl time.Duration, look bool) 
 	// asking for it tells.
 	looked := look && !a.uncertain && !a.claim.pending()
 	if looked {
-		remaining, err := a.manager.masters.remaining(ctx, a.keys, true)
+		remaining, err := a.manager.masters.remaining(ctx, a.keys, a.again)
 		if err == nil && remaining > 0 {
 			err = errHeld
 		}
@@ -380,8 +374,8 @@ func (a *acquisition) obtain(ctx context.Context, ttl time.Duration, look bool) 
 		return outcome{err: err}
 	}
 	a.refused(held)
-	if look && !looked { // for those who release it
-		_, _ = a.manager.masters.remaining(ctx, a.keys, true)
+	if (look && !looked) || a.rung { // who has it did not hear of us in time
+		_, _ = a.manager.masters.remaining(ctx, a.keys, a.again)
 	}
 	return outcome{remaining: held.left, err: err}
 }

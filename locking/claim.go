@@ -18,13 +18,14 @@ type claim interface {
 	// extend returns errGone if the lease is no longer known.
 	extend(ctx context.Context, ttl time.Duration) error
 	// release returns errGone if the lease was no longer known. It calls waited,
-	// if not nil, when it hears that a waiter was there, perhaps after it returned.
-	release(ctx context.Context, waited func()) error
+	// if not nil, when it hears that a waiter was there, perhaps after it returned: one
+	// that was woken, or (back > 0) looks for itself within that time.
+	release(ctx context.Context, waited func(back time.Duration)) error
 	// grant is what the last obtain gave.
 	grant() grant
 	// contend says that others want the lock too: then release takes a moment to hear
-	// of them.
-	contend()
+	// of them, and asks more masters if they were heard of too late before.
+	contend(late bool)
 	// pending tells whether a master has, or may have, something to take back.
 	pending() bool
 }
@@ -64,9 +65,10 @@ type quorumClaim struct {
 	over     bool          // it is being given back: nothing may be obtained any more
 	returned int           // votes that were given back, and not lost
 	awaited  bool          // somebody is to be woken
-	looked   bool          // somebody looks who hears nothing
+	looked   time.Duration // somebody looks again within that time who hears nothing
 	freed    bool          // a majority has it no more
 	fair     bool          // others want it too
+	late     bool          // and were heard of too late before
 	listens  bool          // release waits for what the home says of waiters
 	longest  time.Duration // that a master may keep it
 	asking   int           // rounds and calls that are not over
@@ -92,10 +94,11 @@ func (c *quorumClaim) grant() grant {
 	return c.granted
 }
 
-func (c *quorumClaim) contend() {
+func (c *quorumClaim) contend(late bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.fair = !c.single()
+	c.late = c.fair && late
 }
 
 // last notes how long masters may keep what they are asked for.

@@ -78,7 +78,7 @@ type brokenClaim struct {
 	keys lockKeys
 }
 
-func (b brokenClaim) release(ctx context.Context, waited func()) error {
+func (b brokenClaim) release(ctx context.Context, waited func(time.Duration)) error {
 	if b.how == ReleasesAnyone {
 		for _, client := range b.clients {
 			_ = client.Del(ctx, b.keys.lock).Err()

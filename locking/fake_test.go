@@ -162,7 +162,7 @@ func (c *fakeClaim) extend(ctx context.Context, ttl time.Duration) error {
 	})
 }
 
-func (c *fakeClaim) release(ctx context.Context, _ func()) error {
+func (c *fakeClaim) release(ctx context.Context, _ func(time.Duration)) error {
 	c.state.Lock()
 	op, err := "release", errGone
 	if !c.has {
@@ -188,9 +188,9 @@ func (c *fakeClaim) forget() {
 
 func (*fakeMasters) close() {}
 
-func (*fakeClaim) contend() {}
+func (*fakeClaim) contend(bool) {}
 
-func (*fakeMasters) deaf(lockKeys) bool { return false }
+func (*fakeMasters) forget(context.Context, lockKeys) {}
 
 func (f *fakeMasters) raise(_ context.Context, k lockKeys, fence uint64) error {
 	f.mu.Lock()
@@ -199,7 +199,7 @@ func (f *fakeMasters) raise(_ context.Context, k lockKeys, fence uint64) error {
 	return nil
 }
 
-func (f *fakeMasters) remaining(ctx context.Context, k lockKeys, _ bool) (left time.Duration, err error) {
+func (f *fakeMasters) remaining(ctx context.Context, k lockKeys, _ time.Duration) (left time.Duration, err error) {
 	err = f.call(ctx, "remaining", func() error {
 		if l, ok := f.holder(k.lock); ok {
 			left = time.Until(l.expires)

@@ -76,7 +76,7 @@ func newLease(a *acquisition, from instant, ttl time.Duration) *Lease {
 		given:      make(chan struct{}),
 	}
 	if a.contended {
-		a.claim.contend()
+		a.claim.contend(false)
 	}
 	if a.lifetime > 0 {
 		l.lifetime = max(a.lifetime-from.since(a.started), 1)
@@ -320,10 +320,10 @@ func (l *Lease) sendRelease(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, min(releaseTimeout, l.ttl))
 	defer cancel()
 	if m.turns.owes(l.resource) {
-		l.claim.contend()
+		l.claim.contend(true)
 	}
 	for pause := obtainPause; ; pause *= 2 {
-		err := l.claim.release(ctx, func() { m.turns.yield(l.resource) })
+		err := l.claim.release(ctx, func(back time.Duration) { m.turns.yield(l.resource, back) })
 		switch {
 		case err == nil:
 			return nil

@@ -32,11 +32,12 @@ type masters interface {
 	// claim begins what a token has on them; no I/O.
 	claim(k lockKeys, token string) claim
 	// remaining is how long the lock stays held if nobody renews it; 0 or less if
-	// it is free. waits says that whoever asks waits for it: who releases it later may
-	// hear of that although it cannot wake anybody.
-	remaining(ctx context.Context, k lockKeys, waits bool) (time.Duration, error)
-	// deaf tells whether waiters cannot be woken, as far as is known.
-	deaf(k lockKeys) bool
+	// it is free. Who waits for it tells in what time it asks again at the latest (0: it
+	// does not wait): who releases it may hear of that although it cannot wake anybody.
+	remaining(ctx context.Context, k lockKeys, again time.Duration) (time.Duration, error)
+	// forget has nobody hear any more of who waited so far. Who still does is heard of
+	// when it asks again.
+	forget(ctx context.Context, k lockKeys)
 	// raise has the fences go on above the given one.
 	raise(ctx context.Context, k lockKeys, fence uint64) error
 	// close waits for what is under way. Nothing is called afterwards.

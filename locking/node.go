@@ -181,12 +181,12 @@ func (n *node) raise(ctx context.Context, k lockKeys, fence uint64) error {
 }
 
 // remaining is how long the lock stays held if nobody renews it; 0 or less if
-// it is free. looks, if not empty, is left there by who waits for it.
-func (n *node) remaining(ctx context.Context, k lockKeys, looks string) (time.Duration, error) {
+// it is free. A look of who waits for it is noted.
+func (n *node) remaining(ctx context.Context, k lockKeys, g glance) (time.Duration, error) {
 	pipe := n.client.Pipeline()
 	ttl := pipe.PTTL(ctx, k.lock)
-	if looks != "" {
-		pipe.Set(ctx, k.mark, looks, lookTTL) // it may be refused
+	if g.again > 0 {
+		pipe.Set(ctx, k.mark, g.text(), g.again+lookGrace) // it may be refused
 	}
 	err := n.pipes.exec(ctx, pipe)
 	var left time.Duration

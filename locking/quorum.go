@@ -15,7 +15,7 @@ import (
 // Above it nobody knows how many there are.
 type quorum struct {
 	nodes      []*node
-	id         string // of the process, among those who look
+	id         string // of the Manager, among those who look
 	spotEvery  int    // see spots; 0: only when nobody can be woken
 	now        clock
 	quarantine time.Duration // for which a master that was started gives no vote
@@ -48,11 +48,6 @@ func (q *quorum) home(k lockKeys) int {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(k.lock))
 	return int(h.Sum32() % uint32(len(q.nodes)))
-}
-
-// deaf tells whether the home of a resource did not answer a moment ago.
-func (q *quorum) deaf(k lockKeys) bool {
-	return !q.single() && q.nodes[q.home(k)].rest.until.Load() != 0
 }
 
 // clock is the latest time that any master is known to have, in microseconds: at
@@ -173,7 +168,7 @@ func (q *quorum) resting() []bool {
 
 // remaining is how long it takes, at least, until a majority of the masters is free,
 // if nobody renews.
-func (q *quorum) remaining(ctx context.Context, k lockKeys, waits bool) (time.Duration, error) {
+func (q *quorum) remaining(ctx context.Context, k lockKeys, again time.Duration) (time.Duration, error) {
 	home := q.home(k)
 	var failed error
 	all := make([]time.Duration, len(q.nodes)) // each written by its own call
@@ -182,11 +177,11 @@ func (q *quorum) remaining(ctx context.Context, k lockKeys, waits bool) (time.Du
 	q.ask(ctx, round{
 		key: k.lock,
 		do: func(ctx context.Context, i int) (err error) {
-			looks := ""
-			if waits && i != home {
-				looks = q.id
+			g := glance{by: q.id, again: again}
+			if i == home {
+				g.again = 0 // there it listens
 			}
-			all[i], err = q.nodes[i].remaining(ctx, k, looks)
+			all[i], err = q.nodes[i].remaining(ctx, k, g)
 			return err
 		},
 		heard: func(i int, err error) bool {

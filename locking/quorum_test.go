@@ -298,7 +298,7 @@ func TestQuorum_remaining_is_when_a_majority_is_free(t *testing.T) {
 				}
 			}
 			p.down(test.down...)
-			left, err := p.remaining(p.bounded(), p.keys, false)
+			left, err := p.remaining(p.bounded(), p.keys, 0)
 			// Who is not waited for is taken for free, so it may be less.
 			if !errors.Is(err, test.err) || left > test.want || (left > 0) != (test.want > 0) {
 				t.Errorf("got %v, %v", left, err)

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/compozy/temporal-redis/internal/rediserr"
@@ -18,7 +18,7 @@ var (
 	errNever = fmt.Errorf("%w: %w", errFree, errUnasked)
 )
 
-func (c *quorumClaim) release(ctx context.Context, waited func()) error {
+func (c *quorumClaim) release(ctx context.Context, waited func(back time.Duration)) error {
 	c.mu.Lock()
 	c.over = true
 	had := c.returned
@@ -27,11 +27,12 @@ func (c *quorumClaim) release(ctx context.Context, waited func()) error {
 			had++
 		}
 	}
-	fair := c.fair
+	fair, late := c.fair, c.late
 	c.listens = fair
 	c.mu.Unlock()
-	home, answered := c.home(c.keys), make(chan struct{})
-	spots := waited != nil && c.spots()
+	home, word := c.home(c.keys), make(chan struct{})
+	answered := sync.OnceFunc(func() { close(word) })
+	spots := waited != nil && c.spots(late)
 	released, free, open := 0, 0, len(c.nodes)
 	confirmed := false // set before ask ends
 	var failed error
@@ -39,12 +40,14 @@ func (c *quorumClaim) release(ctx context.Context, waited func()) error {
 		key: c.keys.lock,
 		do: func(ctx context.Context, i int) error {
 			if i == home {
-				defer close(answered)
+				defer answered()
 			}
 			return c.giveUp(ctx, i, c.farewell(i, spots), waited)
 		},
-		heard: func(_ int, err error) bool {
-			open--
+		heard: func(i int, err error) bool {
+			if open--; i == home {
+				answered() // it may rest
+			}
 			switch {
 			case err == nil:
 				released++
@@ -61,6 +64,7 @@ func (c *quorumClaim) release(ctx context.Context, waited func()) error {
 			return enough
 		},
 		finally: func() {
+			answered()
 			if confirmed && !c.single() && (c.holds() || c.asksElsewhere()) {
 				c.spawn(c.releaseRest)
 			}
@@ -69,13 +73,15 @@ func (c *quorumClaim) release(ctx context.Context, waited func()) error {
 	if confirmed && fair && c.nodes[home].rest.until.Load() == 0 {
 		moment := time.NewTimer(listenFor)
 		select {
-		case <-answered:
+		case <-word:
 		case <-moment.C:
 		}
 		moment.Stop()
 	}
-	if confirmed && !c.wake(ctx, waited) && waited != nil && c.looks() { // and let others go first, if there are any
-		waited()
+	if confirmed && !c.wake(ctx, waited) { // and let others go first, if there are any
+		if back := c.wasLooked(); back > 0 && waited != nil {
+			waited(back)
+		}
 	}
 	switch {
 	case !confirmed:
@@ -122,7 +128,7 @@ func (c *quorumClaim) holds() bool {
 }
 
 // giveUp gives back what one master has.
-func (c *quorumClaim) giveUp(ctx context.Context, i int, with farewell, waited func()) error {
+func (c *quorumClaim) giveUp(ctx context.Context, i int, with farewell, waited func(back time.Duration)) error {
 	n, s := c.nodes[i], c.get(i)
 	var err error
 	switch {
@@ -158,13 +164,15 @@ func (c *quorumClaim) giveUp(ctx context.Context, i int, with farewell, waited f
 	switch {
 	case with == nil || !with.waited():
 	case i != c.home(c.keys):
-		c.look()
+		if spot, ok := with.(*spotting); ok {
+			c.looks(spot.seen)
+		}
 	case !c.single():
 		if c.await() {
 			c.spawn(func() { c.wake(ctx, waited) })
 		}
 	case err == nil && waited != nil:
-		waited()
+		waited(0)
 	}
 	return err
 }
@@ -187,30 +195,6 @@ func (c *quorumClaim) free() (due bool) {
 	return c.awaited
 }
 
-// look notes that somebody looks at the lock who hears nothing; looks tells it once.
-func (c *quorumClaim) look() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.looked = true
-}
-
-func (c *quorumClaim) looks() (looked bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	looked, c.looked = c.looked, false
-	return looked
-}
-
-// spots tells whether a release asks for those who look: when nobody can be woken, and
-// seldom else, because somebody may not hear who could have been.
-func (c *quorumClaim) spots() bool {
-	return c.deaf(c.keys) || (!c.single() && c.spotEvery > 0 && rand.N(c.spotEvery) == 0)
-}
-
-// spotEvery is how many releases there are for one that asks for those who look although
-// waiters can be woken.
-const spotEvery = 8
-
 // farewell goes with the release of the master on which waiters listen, or, if spots, of
 // another.
 func (c *quorumClaim) farewell(i int, spots bool) farewell {
@@ -229,7 +213,7 @@ func (c *quorumClaim) farewell(i int, spots bool) farewell {
 // wake wakes the next waiter, if somebody is to be woken and was not yet. waited, if not
 // nil, is called when a waiter was there, which it tells. A home that does not answer
 // wakes nobody: waiters look for themselves.
-func (c *quorumClaim) wake(ctx context.Context, waited func()) (heard bool) {
+func (c *quorumClaim) wake(ctx context.Context, waited func(back time.Duration)) (heard bool) {
 	home := c.nodes[c.home(c.keys)]
 	c.mu.Lock()
 	due := c.awaited && home.rest.until.Load() == 0
@@ -242,15 +226,15 @@ func (c *quorumClaim) wake(ctx context.Context, waited func()) (heard bool) {
 	defer cancel()
 	heard, err := home.ring(own, c.keys)
 	if heard = err == nil && heard; heard && waited != nil {
-		waited()
+		waited(0)
 	}
 	return heard
 }
 
 // listenFor is how long a release of a lock that others want waits for the home to say
 // so, when a majority has answered: who does not know of them would take the lock again
-// before they can. Where it takes longer, others may come too late.
-const listenFor = 250 * time.Millisecond
+// before they can.
+const listenFor = 20 * time.Millisecond
 
 // wakeTimeout bounds the waking of a waiter, who looks by itself after a second.
 const wakeTimeout = time.Second

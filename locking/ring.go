@@ -39,25 +39,6 @@ func (r *ringing) after(ctx context.Context, pipe redis.Pipeliner) {
 // expiry was to be set.
 func (r *ringing) waited() bool { return r.left != nil && r.left.Err() == nil && !r.left.Val() }
 
-// lookTTL is how long a look at the lock is remembered: longer than until the next one.
-const lookTTL = 2 * bellPatience
-
-// spotting asks, on a master where nobody listens, for the mark of who looked at the lock
-// last. It may be ourselves, before we had it.
-type spotting struct {
-	mark string
-	own  string
-	last *redis.StringCmd
-}
-
-func (*spotting) before(context.Context, redis.Pipeliner) {}
-
-func (s *spotting) after(ctx context.Context, pipe redis.Pipeliner) { s.last = pipe.Get(ctx, s.mark) }
-
-func (s *spotting) waited() bool {
-	return s.last != nil && s.last.Val() != "" && s.last.Val() != s.own
-}
-
 // asking asks for the mark that waiters leave. With several masters they are woken
 // when a majority has released, and no sooner: who comes after the first of them finds
 // the others held, and has woken for nothing.

@@ -13,7 +13,7 @@ const (
 	yieldFor = 50 * time.Millisecond
 	// owedFor is how long a releaser remembers that it heard of a waiter when it had
 	// asked for the same resource again already.
-	owedFor = 10 * time.Minute
+	owedFor = time.Minute
 	// owedSwept is how often what is older is thrown away.
 	owedSwept = time.Second
 )
@@ -24,8 +24,14 @@ const (
 type turns struct {
 	mu    sync.Mutex
 	lines map[string][]*turn
-	debts map[string]time.Time // when it heard of those who waited as it released a resource
+	debts map[string]debt
 	swept time.Time
+}
+
+// debt is what a process owes to those who waited when it released a resource.
+type debt struct {
+	since time.Time
+	back  time.Duration // they are not woken: how long they may take to look
 }
 
 // turn is a place in line.
@@ -36,7 +42,7 @@ type turn struct {
 }
 
 func newTurns() *turns {
-	return &turns{lines: make(map[string][]*turn), debts: make(map[string]time.Time)}
+	return &turns{lines: make(map[string][]*turn), debts: make(map[string]debt)}
 }
 
 // join goes to the end of the line. With unlessBusy it reports false instead if
@@ -77,24 +83,25 @@ func (p *turn) leave() {
 }
 
 // yield notes that this process released resource while others waited.
-func (t *turns) yield(resource string) {
+// back is for how long those may go first who are not woken; 0: they are.
+func (t *turns) yield(resource string, back time.Duration) {
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if now.Sub(t.swept) >= owedSwept {
-		maps.DeleteFunc(t.debts, func(_ string, since time.Time) bool { return now.Sub(since) > owedFor })
+		maps.DeleteFunc(t.debts, func(_ string, d debt) bool { return now.Sub(d.since) > owedFor })
 		t.swept = now
 	}
-	t.debts[resource] = now
+	t.debts[resource] = debt{since: now, back: back}
 }
 
 // mustYield tells whether others were waiting a moment ago. It is asked once.
-func (t *turns) mustYield(resource string) bool {
+func (t *turns) mustYield(resource string) (yield bool, back time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	since, ok := t.debts[resource]
+	d, ok := t.debts[resource]
 	delete(t.debts, resource)
-	return ok && time.Since(since) < yieldFor
+	return ok && time.Since(d.since) < yieldFor, d.back
 }
 
 // owes tells whether others were waiting at a release of this process that came before

@@ -53,11 +53,14 @@ type line struct {
 
 func (v *bellVigil) rung() <-chan struct{} { return v.heard }
 
-func (v *bellVigil) patience(remaining time.Duration) time.Duration {
+func (v *bellVigil) listens() bool {
 	v.mu.Lock()
-	deaf := v.deaf
-	v.mu.Unlock()
-	if !deaf.IsZero() {
+	defer v.mu.Unlock()
+	return v.deaf.IsZero()
+}
+
+func (v *bellVigil) patience(remaining time.Duration) time.Duration {
+	if !v.listens() {
 		return v.poll.patience(remaining)
 	}
 	pause := bellPatience

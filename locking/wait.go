@@ -18,6 +18,8 @@ type waiter interface {
 type vigil interface {
 	// rung gets a value when the resource was released and the turn is ours.
 	rung() <-chan struct{}
+	// listens tells whether a ring would be heard.
+	listens() bool
 	// again listens for another ring after one that led to nothing.
 	again()
 	// patience is how long to wait for a ring before looking at the lock
@@ -41,6 +43,7 @@ const (
 type poller struct{ looks int }
 
 func (*poller) rung() <-chan struct{} { return nil }
+func (*poller) listens() bool         { return false }
 func (*poller) again()                {}
 func (*poller) pass()                 {}
 func (*poller) end()                  {}
