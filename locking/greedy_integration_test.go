@@ -26,12 +26,12 @@ func TestAcquire_has_a_turn_beside_one_who_takes_the_lock_again_and_again(t *tes
 		hold           time.Duration           // long beside the time that the lock is free
 		turns          int                     // of the greedy one
 	}{
-		"all reach the master where they meet": {reached, reached, 300 * time.Millisecond, 8},
-		"it is far away":                       {far, far, 300 * time.Millisecond, 8},
-		"it is far away for who has the lock":  {far, reached, 300 * time.Millisecond, 8},
-		"it is away":                           {away, away, 300 * time.Millisecond, 8},
-		"it does not answer":                   {hole, hole, 300 * time.Millisecond, 30},
-		"it is away for who has the lock":      {away, reached, 300 * time.Millisecond, 10},
+		"all reach the master where they meet": {reached, reached, 300 * time.Millisecond, 16},
+		"it is far away":                       {far, far, 300 * time.Millisecond, 16},
+		"it is far away for who has the lock":  {far, reached, 300 * time.Millisecond, 16},
+		"it is away":                           {away, away, 300 * time.Millisecond, 16},
+		"it does not answer":                   {hole, hole, 300 * time.Millisecond, 60},
+		"it is away for who has the lock":      {away, reached, 300 * time.Millisecond, 16},
 		seldom:                                 {reached, away, 100 * time.Millisecond, 100}, // of which one in eight asks
 	} {
 		t.Run(name, func(t *testing.T) {
