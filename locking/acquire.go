@@ -374,7 +374,7 @@ func (a *acquisition) obtain(ctx context.Context, ttl time.Duration, look bool) 
 		return outcome{err: err}
 	}
 	a.refused(held)
-	if (look && !looked) || a.rung { // who has it did not hear of us in time
+	if held.several && ((look && !looked) || a.rung) { // who has it did not hear of us in time
 		_, _ = a.manager.masters.remaining(ctx, a.keys, a.again)
 	}
 	return outcome{remaining: held.left, err: err}

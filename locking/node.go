@@ -34,7 +34,7 @@ type lockKeys struct {
 	fence string // sorted set: the counter
 	grant string // string: token of the last grant
 	queue string // sorted set: the ring, while nobody took it
-	mark  string // string: there while someone waits; only with several masters
+	mark  string // string: there while someone waits, or of who looked last (see look.go); only with several masters
 }
 
 func keysOf(space keys.Space, resource string) lockKeys {

@@ -60,6 +60,31 @@ func TestQuorum_finds_out_that_a_master_is_back_whatever_comes_between(t *testin
 	}
 }
 
+// A lease that is given back while it waits to ask a master for its part in it.
+func TestRegain_that_comes_too_late_lets_another_find_out(t *testing.T) {
+	t.Parallel()
+	p := convene(t, 3)
+	p.down(2)
+	c := p.take()
+	p.tasks.Wait()
+	n := p.nodes[2]
+	p.doors[2].locked.Store(false)
+	n.rest.until.Store(int64(time.Since(n.rest.began)))
+	ahead := n.lanes.enter(p.keys.lock)
+	c.regain(p.bounded(), DefaultTTL)
+	if !n.rest.now() {
+		t.Fatal("it does not ask")
+	}
+	c.mu.Lock()
+	c.over = true
+	c.mu.Unlock()
+	ahead.leave()
+	p.tasks.Wait()
+	if n.rest.now() {
+		t.Error("nobody else may ask")
+	}
+}
+
 func TestRest(t *testing.T) {
 	t.Parallel()
 	r := rest{began: time.Now()}

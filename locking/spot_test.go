@@ -178,6 +178,31 @@ func TestAcquire_steps_back_for_those_who_look(t *testing.T) {
 	}
 }
 
+// mute has nobody ring.
+type mute struct{}
+
+func (mute) listen(lockKeys, time.Duration, bool) vigil { return new(muteVigil) }
+func (mute) close()                                     {}
+
+type muteVigil struct{ poller }
+
+func (*muteVigil) patience(time.Duration) time.Duration { return time.Hour }
+
+// Who was to go first is gone, and the time is short.
+func TestAcquire_that_lets_others_go_first_asks_in_any_case(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := fakeManager(t, newFake(), Options{})
+		m.waiter = mute{}
+		m.turns.yield("r", 0)
+		lease, err := m.Acquire(t.Context(), "r", WithWait(pollLast))
+		if err != nil {
+			t.Fatalf("a lock that nobody has is refused: %v", err)
+		}
+		_ = lease.Release(t.Context())
+	})
+}
+
 func TestAcquire_that_steps_back_ends_with_its_context(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

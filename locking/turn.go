@@ -95,7 +95,8 @@ func (t *turns) yield(resource string, back time.Duration) {
 	t.debts[resource] = debt{since: now, back: back}
 }
 
-// mustYield tells whether others were waiting a moment ago. It is asked once.
+// mustYield tells whether others were waiting a moment ago, and back as it was given to
+// yield. It is asked once.
 func (t *turns) mustYield(resource string) (yield bool, back time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
